@@ -1,0 +1,81 @@
+"""Every field with its default; the other files here start from this one and change a few lines.
+
+    liver-jax compare --config=configs/default.py --config.data.raw=PATH --workdir=runs/default
+
+Any field can be set on the command line: `--config.optim.learning_rate=3e-4`. Choices are checked by
+`liver_jax/config.py`, which names the field and the nearest known name when something is off.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The default experiment: tumour, split by patient, 128x128, Adam and binary cross-entropy."""
+    config = ConfigDict()
+    config.seed = 0  # of the initial parameters, the order of slices and the augmentation; both networks share it
+
+    config.data = data = ConfigDict()
+    data.raw = ''  # folder of CT volumes as downloaded: Kaggle, CodaLab or MSD Task03 layout
+    data.store = 'stores/lits'  # folder of prepared slices; made by `prepare`, or by `compare` when missing
+    data.patients = ''  # CSV with the columns case,patient; empty: RAW/patients.csv if there, else one patient per volume
+    data.image_size = 128  # side of a prepared slice in pixels; must be divisible by 2^model.depth
+    data.window = (-160.0, 240.0)  # HU; clipped to it, then scaled to [0, 1]
+    data.slices = 'tumor'  # which slices to keep: 'tumor' (with tumour), 'liver' (with liver or tumour), 'all'
+    data.masks = 'soft'  # resizing of masks: 'soft' (area-averaged, in [0, 1]) or 'nearest' (in {0, 1})
+    data.target = 'tumor'  # what is segmented: 'tumor' (label 2), 'liver' (label 1), 'liver_or_tumor' (label 1 or 2)
+    data.workers = 2  # processes that prepare volumes, one volume at a time each
+
+    config.split = split = ConfigDict()
+    split.by = 'patient'  # 'patient', or 'slice': the original study's protocol, which leaks (see README)
+    split.fractions = (0.7, 0.15, 0.15)  # of patients (or slices) in train, val, test; at least one in each
+    split.seed = 0  # of the shuffle before the cut
+
+    config.augment = augment = ConfigDict()  # each transform: probability per slice in [0, 1], and range
+    augment.flip = 0.5  # probability of a left-right mirror image
+    augment.rotate = 0.5  # probability of a rotation
+    augment.rotate_degrees = 15.0  # drawn from [-this, this]
+    augment.scale = 0.5  # probability of zooming
+    augment.scale_range = (0.85, 1.2)  # >1 magnifies
+    augment.shift = 0.5  # probability of a shift
+    augment.shift_fraction = 0.08  # drawn from [-this, this] of the side, for rows and columns
+    augment.elastic = 0.2  # probability of an elastic deformation
+    augment.elastic_grid = 5  # control points per side of the coarse grid
+    augment.elastic_fraction = 0.02  # standard deviation of a control point's displacement, as part of the side
+    augment.brightness = 0.3  # probability of adding a constant
+    augment.brightness_delta = 0.1  # drawn from [-this, this], in units of the window
+    augment.contrast = 0.3  # probability of scaling about the slice's mean
+    augment.contrast_range = (0.8, 1.25)
+    augment.gamma = 0.3  # probability of a power law
+    augment.gamma_range = (0.75, 1.33)
+    augment.noise = 0.3  # probability of Gaussian noise
+    augment.noise_std = 0.03  # drawn from [0, this], in units of the window
+
+    config.model = model = ConfigDict()
+    model.name = 'unet'  # 'unet' or 'resunet'; `compare` trains both and ignores this
+    model.width = 32  # channels of the first level; each level down has twice as many
+    model.depth = 4  # times the image is halved
+    model.norm = 'batch'  # 'batch', 'group' (groups of 8 channels) or 'instance'
+    model.upsample = 'transpose'  # 'transpose' (2x2 transposed convolution) or 'bilinear' (then a 1x1 convolution)
+    model.dtype = 'float32'  # of activations: 'float32' or 'bfloat16'; parameters, statistics, logits, loss: float32
+    model.prior = 0.02  # expected part of foreground pixels, sets the initial output bias so that BCE starts on a rare class
+
+    config.optim = optim = ConfigDict()  # Adam
+    optim.learning_rate = 1e-3  # the peak
+    optim.warmup_epochs = 1.0  # linear rise from zero
+    optim.schedule = 'cosine'  # after warm-up: 'constant', or 'cosine' down to zero at train.epochs
+    optim.b1 = 0.9
+    optim.b2 = 0.999
+
+    config.train = train = ConfigDict()
+    train.batch_size = 16  # slices per step over all devices; must be divisible by their number
+    train.epochs = 60  # at most; early stopping may end sooner
+    train.log_every_steps = 10  # steps between lines of metrics.jsonl and TensorBoard
+    train.monitor = 'dice_image'  # validation metric for the best checkpoint and early stopping (see README); 'loss' falls
+    train.patience = 15  # epochs without improvement before stopping
+    train.min_delta = 1e-3  # smallest change of the monitored metric that counts as improvement
+
+    config.eval = evaluation = ConfigDict()
+    evaluation.batch_size = 32  # slices per step over all devices
+    evaluation.threshold = 0.5  # probability from which a pixel is foreground
+
+    return config.lock()

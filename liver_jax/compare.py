@@ -1,0 +1,136 @@
+"""`liver-jax compare`: both networks on the same split, order and budget; scores, table, pictures."""
+
+import dataclasses
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from liver_jax.config import Config
+from liver_jax.data.prepare import prepare
+from liver_jax.data.splits import Split, load_or_make_split
+from liver_jax.data.store import SliceStore
+from liver_jax.evaluation.evaluate import HALF, score_empty
+from liver_jax.evaluation.run import Run, describe_results, load_run, open_store
+from liver_jax.evaluation.scores import ImageScores, summarise
+from liver_jax.metrics.overlap import EMPTY_RULE, overlap_scores
+from liver_jax.models import DISPLAY_NAMES, describe_model
+from liver_jax.report.curves import draw_curves
+from liver_jax.report.panels import Panel, draw_panels
+from liver_jax.report.tables import comparison_markdown, comparison_text
+from liver_jax.runtime.run_folder import open_run, write_atomically, write_json
+from liver_jax.runtime.telemetry import read_history
+from liver_jax.training.loop import train
+
+log = logging.getLogger(__name__)
+PER_FIGURE = 4  # slices
+
+
+def compare(config: Config, workdir: Path, width: int) -> str:
+    """Prepare if needed, train both networks, score their best checkpoints; returns the table and where things lie.
+
+    Writes `comparison.json`, `comparison.md` and `figures/` in `workdir`, a run folder per network below it.
+    A finished network is not trained again, a broken-off one goes on.
+    """
+    if config.data.raw or not Path(config.data.store).exists():
+        prepare(config.data)
+    store = open_store(config)
+    open_run(workdir, config)
+    split = load_or_make_split(workdir / 'split.json', store, config.split)
+    runs, scores = {}, {}
+    for name in DISPLAY_NAMES:
+        run_folder = workdir / name
+        run_folder.mkdir(exist_ok=True)
+        shutil.copyfile(workdir / 'split.json', run_folder / 'split.json')
+        train(dataclasses.replace(config, model=dataclasses.replace(config.model, name=name)), run_folder)
+        runs[name] = load_run(run_folder)
+        scores[name] = runs[name].evaluator(store, split.rows['test']).run(runs[name].variables)
+        write_json(run_folder / 'evaluation' / 'test.json', describe_results(runs[name], scores[name], 'test'))
+    comparison = _comparison(config, store, split, runs, scores)
+    write_json(workdir / 'comparison.json', comparison)
+    write_atomically(workdir / 'comparison.md', comparison_markdown(comparison))
+    _draw(workdir, store, split, runs, scores)
+    return f'{comparison_text(comparison, width)}\n\n{_where(workdir)}'
+
+
+def _comparison(
+    config: Config, store: SliceStore, split: Split, runs: dict[str, Run], scores: dict[str, ImageScores]
+) -> dict[str, Any]:
+    models = {
+        name: {
+            **summarise(scores[name]),
+            **describe_model(run.model, config.data.image_size),
+            'best_step': run.step,
+        }
+        for name, run in runs.items()
+    }
+    return {
+        'protocol': {
+            'target': config.data.target,
+            'slices': config.data.slices,
+            'split': config.split.by,
+            'image_size': config.data.image_size,
+            'threshold': config.eval.threshold,
+            'seed': config.seed,
+            'counts': split.counts(store),
+            'empty_rule': EMPTY_RULE,
+            'warning': split.warning,
+        },
+        'models': models,
+        'baselines': {'all_zero': summarise(score_empty(store, split.rows['test'], config.data.target))},
+    }
+
+
+def _draw(
+    workdir: Path, store: SliceStore, split: Split, runs: dict[str, Run], scores: dict[str, ImageScores]
+) -> None:
+    """The figures: test slices ordered by the mean Dice of both networks, the smallest lesions, training curves."""
+    rows = split.rows['test']
+    dice = {name: overlap_scores(score.counts)['dice'] for name, score in scores.items()}
+    # A slice that neither reference nor prediction marks has no Dice and shows nothing.
+    ranked = np.array([i for i in np.argsort(np.mean(list(dice.values()), axis=0)) if not np.isnan(dice['unet'][i])], int)
+    sizes = np.asarray(scores['unet'].counts.tp) + np.asarray(scores['unet'].counts.fn)
+    marked = np.flatnonzero(sizes)
+    middle = max(0, (len(ranked) - PER_FIGURE) // 2)
+    chosen = {
+        'best': ('Best test slices', ranked[::-1][:PER_FIGURE]),
+        'median': ('Median test slices', ranked[middle : middle + PER_FIGURE]),
+        'worst': ('Worst test slices', ranked[:PER_FIGURE]),
+        'smallest_lesions': ('Test slices with the smallest targets', marked[np.argsort(sizes[marked])][:PER_FIGURE]),
+    }
+    for file, (title, indices) in chosen.items():
+        if len(indices):
+            panels = _panels(store, rows[indices], runs, {name: values[indices] for name, values in dice.items()})
+            draw_panels(workdir / 'figures' / f'{file}.png', title, panels, split.warning)
+    histories = {DISPLAY_NAMES[name]: read_history(workdir / name) for name in runs}
+    draw_curves(workdir / 'figures' / 'training_curves.png', histories, split.warning)
+
+
+def _panels(store: SliceStore, rows: np.ndarray, runs: dict[str, Run], dice: dict[str, np.ndarray]) -> list[Panel]:
+    predictions = {name: run.evaluator(store, rows).predict(run.variables) for name, run in runs.items()}
+    target = runs['unet'].config.data.target
+    images, truths = store.images(rows), store.masks(rows, target) >= HALF
+    return [
+        Panel(
+            image=images[i].astype(np.float32) / 255,
+            truth=truths[i],
+            predictions={DISPLAY_NAMES[name]: prediction[i] for name, prediction in predictions.items()},
+            case=store.rows[row].case,
+            slice_index=store.rows[row].index,
+            dice={DISPLAY_NAMES[name]: float(values[i]) for name, values in dice.items()},
+            note=f'{int(truths[i].sum())} px',
+        )
+        for i, row in enumerate(rows)
+    ]
+
+
+def _where(workdir: Path) -> str:
+    lines = {
+        'table': 'comparison.md (numbers: comparison.json)',
+        'pictures': 'figures/',
+        'TensorBoard': '{unet,resunet}/tensorboard/',
+        'checkpoints': '{unet,resunet}/checkpoints/',
+    }
+    return '\n'.join(f'{name + ":":<13}{workdir}/{place}' for name, place in lines.items())

@@ -1,0 +1,1 @@
+"""From raw scans on disk to a stream of slices."""

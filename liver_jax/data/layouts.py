@@ -1,0 +1,103 @@
+"""Finding cases on disk. A layout is recognised by its file names, never configured.
+
+| layout | image | label |
+|---|---|---|
+| Kaggle, CodaLab (any nesting) | `volume-N.nii[.gz]` | `segmentation-N.nii[.gz]` |
+| MSD Task03_Liver | `imagesTr/liver_N.nii[.gz]` | `labelsTr/liver_N.nii[.gz]` |
+
+Images and labels are joined on the integer N, never on their order. Hidden files (`._*` of macOS) are passed over.
+"""
+
+import csv
+import dataclasses
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from liver_jax.errors import UserError
+
+_IMAGE = re.compile(r'(?:volume-|imagesTr/liver_)(\d+)\.nii(?:\.gz)?')
+_LABEL = re.compile(r'(?:segmentation-|labelsTr/liver_)(\d+)\.nii(?:\.gz)?')
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One scan with its labels; several cases can be of one patient."""
+
+    name: str
+    number: int
+    image: Path
+    label: Path
+    patient: str
+
+
+def find_cases(root: Path, patients: Path | None = None) -> tuple[list[Case], str]:
+    """All labelled cases below `root`, ordered by number, and a sentence on where the patients come from.
+
+    `patients` is a CSV with the columns case,patient; by default `root/patients.csv`, else one patient per volume.
+
+    Raises:
+        UserError: no folder, no case in it, a volume without segmentation, one number twice, a bad patients file.
+    """
+    if not root.is_dir():
+        raise UserError(f'{root}: no such folder; expected one with CT volumes, set data.raw to it')
+    images, labels = _by_number(root, _IMAGE), _by_number(root, _LABEL)
+    if not images:
+        raise UserError(
+            f'{root}: no CT volume found among {sum(1 for _ in _files(root))} files; expected volume-N.nii[.gz] with '
+            'segmentation-N.nii[.gz], or imagesTr/liver_N.nii.gz with labelsTr/liver_N.nii.gz; set data.raw to that folder'
+        )
+    for number, image in images.items():
+        if number not in labels:
+            raise UserError(f'{image}: no segmentation with the number {number} below {root}; add it or move the volume away')
+    names = {number: _stem(image) for number, image in images.items()}
+    patient_of, source = _patients(root, patients, list(names.values()))
+    cases = [
+        Case(names[number], number, images[number], labels[number], patient_of[names[number]])
+        for number in sorted(images)
+    ]
+    return cases, source
+
+
+def _by_number(root: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
+    found: dict[int, Path] = {}
+    for path in _files(root):
+        match = pattern.fullmatch(path.name) or pattern.fullmatch('/'.join(path.parts[-2:]))
+        if not match:
+            continue
+        number = int(match[1])
+        if number in found:
+            raise UserError(f'{path}: number {number} is also at {found[number]}; expected each number once, remove one')
+        found[number] = path
+    return found
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith(('.', '__MACOSX')))
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith('.'))
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix('.gz').removesuffix('.nii')
+
+
+def _patients(root: Path, patients: Path | None, names: list[str]) -> tuple[dict[str, str], str]:
+    path = patients or root / 'patients.csv'
+    if patients is None and not path.exists():
+        return {name: name for name in names}, (
+            'no patients.csv: every volume counts as a patient of its own, though some LiTS volumes share a patient'
+        )
+    try:
+        with open(path, newline='', encoding='utf-8-sig') as file:
+            rows = [{k: (v or '').strip() for k, v in row.items() if k} for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f'{path}: cannot be read ({error}); expected a CSV with the columns case,patient') from error
+    if not rows or not {'case', 'patient'} <= rows[0].keys() or not all(row['patient'] for row in rows):
+        raise UserError(f'{path}: expected a CSV with the columns case,patient and a patient in every row')
+    given = {row['case']: row['patient'] for row in rows}
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise UserError(f'{path}: no row for {", ".join(missing[:5])}; expected a row for each of the {len(names)} cases')
+    return {name: given[name] for name in names}, f'patients from {path}'

@@ -1,0 +1,192 @@
+"""Raw volumes -> slice store: window, choose slices, resize, hash; one volume at a time per worker.
+
+Finished cases are kept beside the store in `STORE.partial` until all are there, so that a broken-off run goes on.
+"""
+
+import hashlib
+import logging
+import multiprocessing
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from liver_jax.config import DataConfig
+from liver_jax.data.layouts import Case, find_cases
+from liver_jax.data.store import read_manifest, read_part, write_part, write_store
+from liver_jax.data.volumes import Volume, read_case
+from liver_jax.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def prepare(config: DataConfig) -> Path:
+    """Make the slice store at `config.store` from the volumes below `config.raw`, or find it there already.
+
+    Raises:
+        UserError: a bad volume, no slice left, or a store there that was made differently.
+    """
+    if not config.raw:
+        raise UserError('config field data.raw is empty; expected the folder of CT volumes: --config.data.raw=PATH')
+    store, settings = Path(config.store), store_settings(config)
+    cases, source = find_cases(Path(config.raw), Path(config.patients) if config.patients else None)
+    log.info('%d cases below %s; %s', len(cases), config.raw, source)
+    if store.exists():
+        check_store(store, settings, cases)
+        log.info('store %s is already prepared', store)
+        return store
+    working = store.with_name(store.name + '.partial')
+    parts = _prepare_all(cases, settings, working, config.workers)
+    kept = sum(len(read_part(part)['case']['slices']) for part in parts)
+    if not kept:
+        raise UserError(
+            f'{config.raw}: no slice left of {len(cases)} volumes with data.slices={config.slices!r}; '
+            "expected volumes with such labels, or set data.slices='all'"
+        )
+    write_store(store, settings, parts, working)
+    shutil.rmtree(working)
+    log.info('%d slices of %d cases in %s', kept, len(cases), store)
+    return store
+
+
+def store_settings(config: DataConfig) -> dict[str, Any]:
+    """What the content of a store depends on, beside the volumes."""
+    return {
+        'image_size': config.image_size,
+        'window': list(config.window),
+        'slices': config.slices,
+        'masks': config.masks,
+    }
+
+
+def check_store(store: Path, settings: dict[str, Any], cases: list[Case] | None = None) -> None:
+    """Raise UserError unless the store was made with these settings and, where given, from these cases."""
+    manifest = read_manifest(store)
+    for name, value in settings.items():
+        found = manifest['settings'].get(name)
+        if found != value:
+            raise UserError(
+                f'{store}: prepared with {name}={found!r}, but the config has data.{name}={value!r}; '
+                'set another data.store or delete this one'
+            )
+    if cases is None:
+        return
+    there = {case['name']: (case['patient'], case['bytes']) for case in manifest['cases']}
+    here = {case.name: (case.patient, _bytes(case)) for case in cases}
+    for name in sorted(there.keys() | here.keys()):
+        if there.get(name) != here.get(name):
+            raise UserError(
+                f'{store}: prepared from other volumes ({name} is new, gone or changed); '
+                'set another data.store or delete this one'
+            )
+
+
+def _prepare_all(cases: list[Case], settings: dict[str, Any], working: Path, workers: int) -> list[Path]:
+    """Prepare each case into a folder of `working`; returns those folders in the order of the cases."""
+    working.mkdir(parents=True, exist_ok=True)
+    parts = [working / case.name for case in cases]
+    todo = [(case, part) for case, part in zip(cases, parts, strict=True) if not _is_done(case, part, settings)]
+    bar = tqdm(total=len(cases), initial=len(cases) - len(todo), desc='prepare', unit='volume', disable=None)
+    with bar:
+        if workers == 1 or len(todo) <= 1:
+            for case, part in todo:
+                _prepare_case(case, part, settings)
+                bar.update()
+            return parts
+        # Spawned, not forked: a fork would copy the locks of threads that libraries have started.
+        context = multiprocessing.get_context('spawn')
+        with ProcessPoolExecutor(min(workers, len(todo)), context) as pool:
+            try:
+                for _ in pool.map(_prepare_case, *zip(*todo, strict=True), [settings] * len(todo)):
+                    bar.update()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return parts
+
+
+def _is_done(case: Case, part: Path, settings: dict[str, Any]) -> bool:
+    found = read_part(part)
+    same = (found['case'].get('bytes'), found['case'].get('patient')) == (_bytes(case), case.patient)
+    return same and found['settings'] == settings
+
+
+def _prepare_case(case: Case, part: Path, settings: dict[str, Any]) -> None:
+    volume = read_case(case)
+    slices = _choose_slices(volume.labels, settings['slices'])
+    side, masks = settings['image_size'], settings['masks']
+    arrays = {
+        'images': _stack([_resize(_windowed(volume.hu[k], *settings['window']), side) for k in slices], side),
+        'liver': _stack([_resize(volume.labels[k] >= 1, side, hard=masks == 'nearest') for k in slices], side),
+        'tumor': _stack([_resize(volume.labels[k] == 2, side, hard=masks == 'nearest') for k in slices], side),
+    }
+    write_part(part, arrays, _describe(case, volume, slices), settings)
+
+
+def _choose_slices(labels: np.ndarray, which: str) -> list[int]:
+    least = {'tumor': 2, 'liver': 1, 'all': 0}[which]
+    return [k for k in range(len(labels)) if labels[k].max(initial=0) >= least]
+
+
+def _windowed(hu: np.ndarray, low: float, high: float) -> np.ndarray:
+    """HU [rows, columns] -> float32 in [0, 1]."""
+    return (np.clip(hu.astype(np.float32), low, high) - low) / np.float32(high - low)
+
+
+def _resize(plane: np.ndarray, side: int, hard: bool = False) -> np.ndarray:
+    """[rows, columns] in [0, 1] -> [side, side] float32: padded to a square, then area-averaged (or nearest).
+
+    Pillow's box filter is the exact average over the area of each new pixel; enlarging interpolates linearly.
+    """
+    rows, columns = plane.shape
+    longest = max(rows, columns)
+    top, left = (longest - rows) // 2, (longest - columns) // 2
+    square = np.zeros((longest, longest), np.float32)
+    square[top : top + rows, left : left + columns] = plane
+    method = Image.Resampling.BOX if longest >= side else Image.Resampling.BILINEAR
+    resized = Image.fromarray(square).resize((side, side), Image.Resampling.NEAREST if hard else method)
+    return np.asarray(resized, np.float32)
+
+
+def _stack(planes: list[np.ndarray], side: int) -> np.ndarray:
+    """Planes in [0, 1] -> uint8 [len(planes), side, side] in 0..255."""
+    stacked = np.stack(planes) if planes else np.zeros((0, side, side), np.float32)
+    return np.rint(np.clip(stacked, 0, 1) * 255).astype(np.uint8)
+
+
+def _describe(case: Case, volume: Volume, slices: list[int]) -> dict[str, Any]:
+    """The case's entry in the manifest."""
+    pixel = volume.spacing[1] * volume.spacing[2]
+    return {
+        'name': case.name,
+        'patient': case.patient,
+        'image': case.image.name,
+        'label': case.label.name,
+        'image_sha256': _sha256(case.image),
+        'label_sha256': _sha256(case.label),
+        'bytes': _bytes(case),
+        'shape': list(volume.shape),
+        'orientation': volume.orientation,
+        'spacing_mm': [round(mm, 6) for mm in volume.spacing],
+        'slices': [
+            {
+                'slice': k,
+                'liver_mm2': round(float((volume.labels[k] >= 1).sum() * pixel), 2),
+                'tumor_mm2': round(float((volume.labels[k] == 2).sum() * pixel), 2),
+            }
+            for k in slices
+        ],
+    }
+
+
+def _sha256(path: Path) -> str:
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _bytes(case: Case) -> list[int]:
+    return [case.image.stat().st_size, case.label.stat().st_size]

@@ -1,0 +1,132 @@
+"""Which slices train, validate and test: by patient, or by slice as the original study did (which leaks).
+
+A split is a file in the run folder; both networks of a comparison read the same one.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from liver_jax.config import SplitConfig
+from liver_jax.data.store import SliceStore
+from liver_jax.errors import UserError
+
+PARTS = ('train', 'val', 'test')
+SLICE_WARNING = (
+    'split by slice: neighbouring slices of one patient lie on both sides, so these scores say little about new patients'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Rows of the store per part, ascending; `settings` as in `SplitConfig`, `store` the digest of the store."""
+
+    settings: dict[str, Any]
+    store: str
+    rows: dict[str, np.ndarray]
+
+    @property
+    def warning(self) -> str:
+        """What every table and picture must say; empty for a split by patient."""
+        return SLICE_WARNING if self.settings['by'] == 'slice' else ''
+
+    def counts(self, store: SliceStore) -> dict[str, dict[str, int]]:
+        """Patients, cases and slices in each part."""
+        return {
+            part: {
+                'patients': len({store.rows[row].patient for row in rows}),
+                'cases': len({store.rows[row].case for row in rows}),
+                'slices': len(rows),
+            }
+            for part, rows in self.rows.items()
+        }
+
+
+def make_split(store: SliceStore, config: SplitConfig) -> Split:
+    """Shuffle patients (or slices) by the seed and cut them by the fractions, at least one in each part.
+
+    Raises:
+        UserError: fewer patients (or slices) than parts.
+    """
+    if config.by == 'patient':
+        units = sorted({row.patient for row in store.rows})
+        unit_of = {patient: number for number, patient in enumerate(units)}
+        owner = np.array([unit_of[row.patient] for row in store.rows])
+    else:
+        owner = np.arange(len(store))
+    count = int(owner.max(initial=-1)) + 1
+    if count < len(PARTS):
+        raise UserError(
+            f'{store.path}: slices of {count} {config.by}s; expected at least {len(PARTS)} for train, val and test; '
+            "add volumes, or set split.by='slice' and mind its warning"
+        )
+    order = np.random.default_rng(config.seed).permutation(count)
+    sizes = _sizes(count, config.fractions)
+    cuts = np.split(order, np.cumsum(sizes)[:-1])
+    rows = {part: np.flatnonzero(np.isin(owner, cut)) for part, cut in zip(PARTS, cuts, strict=True)}
+    return Split(json.loads(json.dumps(dataclasses.asdict(config))), store.digest, rows)
+
+
+def write_split(path: Path, split: Split, store: SliceStore) -> None:
+    """Write the split as JSON: per part, case by case, patient and slices."""
+    parts = {
+        part: [
+            {'case': case, 'patient': store.rows[rows[0]].patient, 'slices': [store.rows[row].index for row in rows]}
+            for case, rows in _by_case(store, split.rows[part]).items()
+        ]
+        for part in PARTS
+    }
+    lines = ',\n'.join(
+        f'  "{part}": [\n' + ',\n'.join('    ' + json.dumps(case) for case in cases) + '\n  ]'
+        for part, cases in parts.items()
+    )
+    text = f'{{\n  "settings": {json.dumps(split.settings)},\n  "store": "{split.store}",\n{lines}\n}}\n'
+    partial = path.with_name(path.name + '.partial')
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def read_split(path: Path, store: SliceStore) -> Split:
+    """Read a split back; raises UserError where it does not fit this store."""
+    try:
+        values = json.loads(path.read_text())
+        parts = {part: values[part] for part in PARTS}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f'{path}: not a readable split ({error}); delete it, it is made again from the seed') from error
+    if values['store'] != store.digest:
+        raise UserError(
+            f'{path}: made for another slice store than {store.path}; use a new --workdir or bring that store back'
+        )
+    row_of = {(row.case, row.index): number for number, row in enumerate(store.rows)}
+    rows = {
+        part: np.array(sorted(row_of[case['case'], index] for case in cases for index in case['slices']), int)
+        for part, cases in parts.items()
+    }
+    return Split(values['settings'], values['store'], rows)
+
+
+def load_or_make_split(path: Path, store: SliceStore, config: SplitConfig) -> Split:
+    """The split at `path` if there, else a new one, written there."""
+    if not path.exists():
+        write_split(path, make_split(store, config), store)
+    return read_split(path, store)
+
+
+def _sizes(count: int, fractions: Sequence[float]) -> list[int]:
+    """Sizes of val and test by rounding, at least one; train takes the rest, at least one."""
+    rest = [max(1, round(count * fraction)) for fraction in fractions[1:]]
+    while count - sum(rest) < 1:
+        rest[rest.index(max(rest))] -= 1
+    return [count - sum(rest), *rest]
+
+
+def _by_case(store: SliceStore, rows: np.ndarray) -> dict[str, list[int]]:
+    cases: dict[str, list[int]] = {}
+    for row in rows:
+        cases.setdefault(store.rows[row].case, []).append(int(row))
+    return cases

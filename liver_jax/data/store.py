@@ -1,0 +1,154 @@
+"""The slice store: a folder of memory-mapped arrays and a manifest that a person can read.
+
+    images.npy   uint8 [slices, side, side]     HU window scaled to 0..255
+    liver.npy    uint8 [slices, side, side]     liver or tumour (labels 1 and 2), 0..255, soft or hard
+    tumor.npy    uint8 [slices, side, side]     tumour (label 2), 0..255
+    manifest.json                               settings, cases with their slices, areas, spacing, file hashes
+
+The manifest is written last and the folder renamed into place, so a folder with this name is whole.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from liver_jax.errors import UserError
+
+FORMAT = 1
+_ARRAYS = ('images', 'liver', 'tumor')
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceRow:
+    """Where a row of the arrays comes from; `index` is the slice counted from the feet, areas in mm²."""
+
+    case: str
+    patient: str
+    index: int
+    liver_area: float
+    tumor_area: float
+
+
+class SliceStore:
+    """Random access to prepared slices, memory-mapped."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the store at `path`; raises UserError when it is not a whole store of this version."""
+        self.path = path
+        self.manifest = read_manifest(path)
+        try:
+            self._arrays = {name: np.load(path / f'{name}.npy', mmap_mode='r') for name in _ARRAYS}
+        except (OSError, ValueError) as error:
+            raise UserError(f'{path}: a damaged slice store ({error}); delete the folder and prepare it again') from error
+        self.rows = [
+            SliceRow(case['name'], case['patient'], entry['slice'], entry['liver_mm2'], entry['tumor_mm2'])
+            for case in self.manifest['cases']
+            for entry in case['slices']
+        ]
+        side = self.manifest['settings']['image_size']
+        for name, array in self._arrays.items():
+            if array.shape != (len(self.rows), side, side) or array.dtype != np.uint8:
+                raise UserError(
+                    f'{path / name}.npy: {array.dtype} {array.shape}; expected uint8 {(len(self.rows), side, side)}; '
+                    'delete the folder and prepare it again'
+                )
+
+    def __len__(self) -> int:
+        """Number of slices."""
+        return len(self.rows)
+
+    @property
+    def digest(self) -> str:
+        """Hash of the manifest, hence of settings, cases and source files."""
+        return hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()
+
+    def images(self, rows: np.ndarray) -> np.ndarray:
+        """Images uint8 [len(rows), side, side]; 0..255 is the HU window."""
+        return self._arrays['images'][rows]
+
+    def masks(self, rows: np.ndarray, target: str) -> np.ndarray:
+        """Masks uint8 [len(rows), side, side] of 'tumor', 'liver' (without tumour) or 'liver_or_tumor'; 255 is inside."""
+        if target == 'tumor':
+            return self._arrays['tumor'][rows]
+        whole = self._arrays['liver'][rows]
+        return whole if target == 'liver_or_tumor' else whole - np.minimum(whole, self._arrays['tumor'][rows])
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the store at `path`; raises UserError when there is none of this version."""
+    file = path / 'manifest.json'
+    if not file.exists():
+        raise UserError(f'{path}: no slice store there; make it with `liver-jax prepare` or set data.store')
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f'{file}: cannot be read ({error}); delete the folder and prepare it again') from error
+    if manifest.get('format') != FORMAT:
+        raise UserError(f'{file}: format {manifest.get("format")!r}; expected {FORMAT}; delete the folder and prepare again')
+    return manifest
+
+
+def write_store(path: Path, settings: dict[str, Any], parts: Sequence[Path], working: Path) -> None:
+    """Join the prepared cases in `parts` (see `write_part`) into the store at `path`, atomically.
+
+    `working` is a folder on the same disk for the unfinished store.
+    """
+    cases = [read_part(part)['case'] for part in parts]
+    total, side = sum(len(case['slices']) for case in cases), settings['image_size']
+    unfinished = working / 'store'
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for name in _ARRAYS:
+        joined = np.lib.format.open_memmap(unfinished / f'{name}.npy', 'w+', np.uint8, (total, side, side))
+        start = 0
+        for part in parts:
+            array = np.load(part / f'{name}.npy', mmap_mode='r')
+            joined[start : start + len(array)] = array
+            start += len(array)
+        joined.flush()
+    manifest = {'format': FORMAT, 'settings': settings, 'slices': total, 'cases': cases}
+    (unfinished / 'manifest.json').write_text(_readable(manifest))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(unfinished, path)
+
+
+def write_part(part: Path, arrays: dict[str, np.ndarray], case: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Write one prepared case (arrays by name, its manifest entry, the settings) as the folder `part`, atomically."""
+    unfinished = part.with_name(f'.{part.name}.{os.getpid()}')
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for name in _ARRAYS:
+        np.save(unfinished / f'{name}.npy', arrays[name])
+    (unfinished / 'case.json').write_text(json.dumps({'settings': settings, 'case': case}))
+    shutil.rmtree(part, ignore_errors=True)
+    os.rename(unfinished, part)
+
+
+def read_part(part: Path) -> dict[str, Any]:
+    """The `settings` and the manifest entry `case` of a prepared case; both empty where there is none."""
+    try:
+        entry: dict[str, Any] = json.loads((part / 'case.json').read_text())
+    except (OSError, ValueError):
+        return {'settings': {}, 'case': {}}
+    return entry
+
+
+def _readable(manifest: dict[str, Any]) -> str:
+    """JSON with one line per slice."""
+    slices: list[str] = []
+
+    def pull(case: dict[str, Any]) -> dict[str, Any]:
+        slices.append(',\n        '.join(json.dumps(entry) for entry in case['slices']))
+        return {**case, 'slices': f'<{len(slices) - 1}>'}
+
+    text = json.dumps({**manifest, 'cases': [pull(case) for case in manifest['cases']]}, indent=2)
+    for number, lines in enumerate(slices):
+        text = text.replace(f'"<{number}>"', f'[\n        {lines}\n      ]' if lines else '[]', 1)
+    return text + '\n'

@@ -1,0 +1,1 @@
+"""Parameters and a stream of slices -> scores."""

@@ -1,0 +1,98 @@
+"""Scores of a network on rows of a store: counts on the device, SSIM on the host while the device goes on."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from liver_jax.config import EvalConfig
+from liver_jax.data.augment import to_unit
+from liver_jax.data.store import SliceStore
+from liver_jax.data.stream import eval_batches
+from liver_jax.evaluation.scores import ImageScores
+from liver_jax.metrics.overlap import Counts, count_pixels
+from liver_jax.metrics.ssim import ssim_masks
+from liver_jax.runtime.mesh import batch_sharding, check_divisible, put_batch, replicated
+
+HALF = 128  # of 0..255: a pixel at least half covered belongs to the reference mask
+Variables = Any
+
+
+class Evaluator:
+    """Scores variables of `model` on `rows` of `store`, compiled once."""
+
+    def __init__(
+        self, model: nn.Module, store: SliceStore, rows: np.ndarray, target: str, config: EvalConfig, mesh: Mesh
+    ) -> None:
+        """Raises UserError when the devices cannot share `config.batch_size` evenly."""
+        check_divisible('eval.batch_size', config.batch_size, mesh)
+        self._store, self._rows, self._target, self._mesh = store, rows, target, mesh
+        self._batch_size = min(config.batch_size, -(-len(rows) // mesh.size) * mesh.size)
+        self._step = jax.jit(
+            partial(_eval_step, model, config.threshold),
+            in_shardings=(replicated(mesh), batch_sharding(mesh)),
+            out_shardings=batch_sharding(mesh),
+        )
+
+    def run(self, variables: Variables) -> ImageScores:
+        """Scores of every row."""
+        counts, losses, ssim = [], [], []
+        with ThreadPoolExecutor() as pool:
+            for outputs, references, valid in self._outputs(variables):
+                counts.append(np.stack(outputs['counts'], axis=-1)[valid])
+                losses.append(outputs['loss'][valid])
+                pairs = zip(outputs['prediction'][valid], references[valid], strict=True)
+                ssim += [pool.submit(ssim_masks, *pair) for pair in pairs]
+            return ImageScores(
+                slices=[self._store.rows[row] for row in self._rows],
+                counts=Counts(*np.concatenate(counts).T),
+                ssim=np.array([future.result() for future in ssim]),
+                loss=np.concatenate(losses),
+            )
+
+    def predict(self, variables: Variables) -> np.ndarray:
+        """Binary predictions [rows, H, W]."""
+        return np.concatenate([outputs['prediction'][valid] for outputs, _, valid in self._outputs(variables)])
+
+    def _outputs(self, variables: Variables) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
+        """Host outputs, reference masks and validity per batch; a batch is fetched after the next is under way."""
+        waiting = None
+        batches = iter(eval_batches(self._store, self._rows, self._target, self._batch_size))
+        for batch in batches:
+            device = put_batch({'image': batch['image'], 'mask': batch['mask']}, self._mesh)
+            dispatched = self._step(variables, device), batch['mask'] >= HALF, batch['valid']
+            if waiting:
+                yield jax.device_get(waiting[0]), *waiting[1:]
+            waiting = dispatched
+        if waiting:
+            yield jax.device_get(waiting[0]), *waiting[1:]
+
+
+def score_empty(store: SliceStore, rows: np.ndarray, target: str) -> ImageScores:
+    """Scores of predicting nothing anywhere, the baseline that every table shows."""
+    references = store.masks(rows, target) >= HALF
+    inside = references.sum((1, 2))
+    zero = np.zeros_like(inside)
+    counts = Counts(zero, zero, inside, references[0].size - inside)
+    with ThreadPoolExecutor() as pool:
+        futures: list[Future[float]] = [pool.submit(ssim_masks, np.zeros_like(mask), mask) for mask in references]
+        ssim = np.array([future.result() for future in futures])
+    return ImageScores([store.rows[row] for row in rows], counts, ssim)
+
+
+def _eval_step(model: nn.Module, threshold: float, variables: Variables, batch: dict[str, jax.Array]) -> dict[str, Any]:
+    """Counts, mean binary cross-entropy and prediction of each slice."""
+    logits = model.apply(variables, to_unit(batch['image']), train=False)
+    soft = to_unit(batch['mask'])
+    prediction = jax.nn.sigmoid(logits) >= threshold
+    return {
+        'counts': count_pixels(prediction[..., 0], batch['mask'] >= HALF),
+        'loss': optax.sigmoid_binary_cross_entropy(logits, soft).mean((1, 2, 3)),
+        'prediction': prediction[..., 0],
+    }

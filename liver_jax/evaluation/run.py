@@ -1,0 +1,112 @@
+"""`liver-jax evaluate`: scores of a checkpoint, from the run folder alone."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from liver_jax.config import Config
+from liver_jax.data.prepare import check_store, prepare, store_settings
+from liver_jax.data.splits import read_split
+from liver_jax.data.store import SliceStore
+from liver_jax.errors import UserError
+from liver_jax.evaluation.evaluate import Evaluator
+from liver_jax.evaluation.scores import ImageScores, case_scores, image_scores, summarise
+from liver_jax.metrics.overlap import EMPTY_RULE
+from liver_jax.models import build_model
+from liver_jax.runtime.checkpoint import Checkpoints, abstract
+from liver_jax.runtime.mesh import make_mesh, replicated
+from liver_jax.runtime.run_folder import read_run_config, write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained network as its run folder has it."""
+
+    config: Config
+    model: nn.Module
+    mesh: Mesh
+    step: int
+    variables: Any
+
+    def evaluator(self, store: SliceStore, rows: np.ndarray) -> Evaluator:
+        """The evaluator of this network on rows of a store."""
+        return Evaluator(self.model, store, rows, self.config.data.target, self.config.eval, self.mesh)
+
+
+def load_run(workdir: Path, checkpoint: str = 'best') -> Run:
+    """Config, network and parameters of a run; `checkpoint` is 'best', 'latest' or a step.
+
+    Raises:
+        UserError: no such run or checkpoint.
+    """
+    config = read_run_config(workdir)
+    folder = workdir / 'checkpoints'
+    if not folder.is_dir():
+        raise UserError(f'{folder}: no checkpoints there; expected a run that finished its first epoch')
+    model, mesh = build_model(config.model), make_mesh()
+    like = abstract(variables_shape(model, config.data.image_size), replicated(mesh))
+    with Checkpoints(folder) as checkpoints:
+        step = checkpoints.find(checkpoint)
+        variables = checkpoints.restore_model(step, like)
+    return Run(config, model, mesh, step, variables)
+
+
+def variables_shape(model: nn.Module, image_size: int) -> Any:
+    """Shapes of `params` and `batch_stats` (empty without batch norm), nothing computed."""
+    image = jax.ShapeDtypeStruct((1, image_size, image_size, 1), np.float32)
+    shapes = jax.eval_shape(lambda key, x: model.init(key, x, train=False), jax.random.key(0), image)
+    return {'params': shapes['params'], 'batch_stats': shapes.get('batch_stats', {})}
+
+
+def evaluate_run(workdir: Path, checkpoint: str, split: str, raw: Path | None) -> dict[str, Any]:
+    """Score a checkpoint on a part of its split, or on another folder of volumes; writes and returns the results.
+
+    Written to `WORKDIR/evaluation/<split>.json`, with `raw` to `external.json`.
+    """
+    run = load_run(workdir, checkpoint)
+    if raw:
+        key = hashlib.sha256(str(raw.absolute()).encode()).hexdigest()[:12]
+        data = dataclasses.replace(
+            run.config.data, raw=str(raw.absolute()), patients='', store=str(workdir.absolute() / 'external' / key)
+        )
+        store = SliceStore(prepare(data))
+        rows, name = np.arange(len(store)), 'external'
+    else:
+        store = open_store(run.config)
+        rows, name = read_split(workdir / 'split.json', store).rows[split], split
+    scores = run.evaluator(store, rows).run(run.variables)
+    results = describe_results(run, scores, name)
+    write_json(workdir / 'evaluation' / f'{name}.json', results)
+    return results
+
+
+def open_store(config: Config) -> SliceStore:
+    """The store of a config, checked against its settings."""
+    store = SliceStore(Path(config.data.store))
+    check_store(store.path, store_settings(config.data))
+    return store
+
+
+def describe_results(run: Run, scores: ImageScores, name: str) -> dict[str, Any]:
+    """The results as plain data, rules beside the numbers."""
+    config = run.config
+    return {
+        'split': name,
+        'split_by': config.split.by,
+        'step': run.step,
+        'model': config.model.name,
+        'target': config.data.target,
+        'slices_kept': config.data.slices,
+        'image_size': config.data.image_size,
+        'threshold': config.eval.threshold,
+        'empty_rule': EMPTY_RULE,
+        'summary': summarise(scores),
+        'cases': case_scores(scores),
+        'images': image_scores(scores),
+    }

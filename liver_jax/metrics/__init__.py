@@ -1,0 +1,1 @@
+"""Pure scoring of arrays, knowing no model and no file."""

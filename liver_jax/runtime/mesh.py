@@ -1,0 +1,41 @@
+"""One axis of devices: batches are split along it, the state is on all of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from liver_jax.errors import UserError
+
+
+def make_mesh(devices: int | None = None) -> Mesh:
+    """A mesh with the axis 'data' over the first `devices` devices (default: all)."""
+    chosen = jax.devices()[:devices]
+    return jax.make_mesh((len(chosen),), ('data',), axis_types=(AxisType.Auto,), devices=chosen)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """First axis split over the devices."""
+    return NamedSharding(mesh, PartitionSpec('data'))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def put_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
+    """Host arrays, nested dicts of them too -> device arrays split along the first axis."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), dict(batch))
+
+
+def check_divisible(field: str, batch_size: int, mesh: Mesh) -> None:
+    """Raise UserError unless the devices can share the batch evenly."""
+    if batch_size % mesh.size:
+        raise UserError(
+            f'config field {field} is {batch_size}; expected a multiple of the {mesh.size} devices, '
+            f'for instance {-(-batch_size // mesh.size) * mesh.size}'
+        )

@@ -1,0 +1,67 @@
+"""The run folder remembers the config it was made with, so that nobody continues it with another by mistake."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from liver_jax.config import Config, config_differences, config_from, config_to_json
+from liver_jax.errors import UserError
+
+# These change where or how fast, not what: a run may go on with other values.
+_FREE = ('data.raw', 'data.workers', 'train.log_every_steps')
+
+
+def open_run(workdir: Path, config: Config) -> None:
+    """Make the run folder, or check that it was made with this config.
+
+    Raises:
+        UserError: it was made with another config (the fields are named), or cannot be written.
+    """
+    file = workdir / 'config.json'
+    if file.exists():
+        differences = config_differences(read_run_config(workdir), config)
+        differences = [line for line in differences if not line.startswith(_FREE)]
+        if differences:
+            raise UserError(
+                f'{workdir}: made with another config ({"; ".join(differences)}); '
+                'expected the same one, use another --workdir or put the fields back'
+            )
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, config_to_json(config))
+    except OSError as error:
+        raise UserError(f'{workdir}: cannot write there ({error.strerror}); expected a writable --workdir') from error
+
+
+def read_run_config(workdir: Path) -> Config:
+    """The config of a run folder; raises UserError when there is none."""
+    file = workdir / 'config.json'
+    try:
+        return config_from(json.loads(file.read_text()))
+    except FileNotFoundError as error:
+        raise UserError(f'{workdir}: no config.json there; expected a folder made by `liver-jax train`') from error
+    except (OSError, ValueError) as error:
+        raise UserError(f'{file}: cannot be read ({error}); expected the JSON that `liver-jax train` wrote') from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` so that `path` is always either the old or the new whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + '.partial')
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write strict JSON atomically; NaN and infinities become null."""
+    write_atomically(path, json.dumps(_finite(values), indent=1, allow_nan=False) + '\n')
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and values - values != 0 else values

@@ -1,0 +1,283 @@
+"""The training run: evaluate -> save -> next batch -> step -> log, in this order, until early stopping or the last epoch.
+
+The order matters: a checkpoint at step n holds the state and stream position before step n, together with every
+validation up to there, so a run that goes on from it repeats nothing and skips nothing.
+"""
+
+import dataclasses
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from flax import linen as nn
+from tqdm import tqdm
+
+from liver_jax.config import Config
+from liver_jax.data.augment import augment_batch
+from liver_jax.data.splits import Split, load_or_make_split
+from liver_jax.data.store import SliceStore
+from liver_jax.data.stream import steps_per_epoch, train_batches
+from liver_jax.errors import UserError
+from liver_jax.evaluation.evaluate import HALF, Evaluator
+from liver_jax.evaluation.run import open_store
+from liver_jax.evaluation.scores import summarise
+from liver_jax.models import DISPLAY_NAMES, build_model, describe_model
+from liver_jax.runtime.checkpoint import Checkpoints, abstract
+from liver_jax.runtime.interrupt import Interrupted, StopRequest, watch_signals
+from liver_jax.runtime.mesh import batch_sharding, check_divisible, make_mesh, put_batch, replicated
+from liver_jax.runtime.run_folder import open_run
+from liver_jax.runtime.telemetry import Telemetry
+from liver_jax.training.early_stopping import EarlyStopping
+from liver_jax.training.optim import make_optimizer, make_schedule
+from liver_jax.training.overlay import overlay
+from liver_jax.training.state import TrainState, init_state
+from liver_jax.training.step import StepFn, make_train_step
+
+log = logging.getLogger(__name__)
+PREVIEWS = 4  # validation slices in TensorBoard's overlay picture
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a resumed run must know beside the state; saved as JSON with it."""
+
+    position: dict[str, int]
+    stopping: EarlyStopping
+    validated: int = -1  # the last step that was validated
+    best_step: int | None = None
+    best_score: float | None = None
+
+    def after(self, step: int, score: float) -> 'Progress':
+        """After validation at `step`. The best is the highest score, the earlier of equals; NaN never is."""
+        stopping = self.stopping.update(score)
+        if math.isnan(score) or (self.best_score is not None and score <= self.best_score):
+            return dataclasses.replace(self, stopping=stopping, validated=step)
+        return dataclasses.replace(self, stopping=stopping, validated=step, best_step=step, best_score=score)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> 'Progress':
+        """From plain data."""
+        return cls(**{**values, 'stopping': EarlyStopping(**values['stopping'])})
+
+
+def train(config: Config, workdir: Path) -> Path:
+    """Train one network in `workdir`, or go on with it; a finished run is left as it is. Returns `workdir`.
+
+    Raises:
+        UserError: a store, split or run folder that does not fit the config, or a non-finite loss.
+        Interrupted: Ctrl-C or SIGTERM; everything is saved and the same call goes on.
+    """
+    mesh = make_mesh()
+    check_divisible('train.batch_size', config.train.batch_size, mesh)
+    check_divisible('eval.batch_size', config.eval.batch_size, mesh)
+    store = open_store(config)
+    open_run(workdir, config)
+    split = load_or_make_split(workdir / 'split.json', store, config.split)
+    _announce(config, split, store, mesh.size)
+    with watch_signals() as stop, Checkpoints(workdir / 'checkpoints') as checkpoints:
+        run = _Run(config, workdir, store, split, mesh, checkpoints, stop)
+        if run.finished:
+            log.info('%s: already finished at step %d', workdir, run.step)
+            return workdir
+        run.to_the_end()
+    return workdir
+
+
+class _Run:
+    """One run in progress: the state, the stream, and where they stand."""
+
+    def __init__(
+        self,
+        config: Config,
+        workdir: Path,
+        store: SliceStore,
+        split: Split,
+        mesh: jax.sharding.Mesh,
+        checkpoints: Checkpoints,
+        stop: StopRequest,
+    ) -> None:
+        self.config, self.workdir, self.store, self.split = config, workdir, store, split
+        self.mesh, self.checkpoints, self.stop = mesh, checkpoints, stop
+        rows = split.rows['train']
+        self.epoch_steps = steps_per_epoch(len(rows), config.train.batch_size)
+        self.total = self.epoch_steps * config.train.epochs
+        schedule = make_schedule(config.optim, self.epoch_steps, config.train.epochs)
+        self.model = build_model(config.model)
+        self.optimizer = make_optimizer(config.optim, schedule)
+        self.step_fn: StepFn = make_train_step(self.model, self.optimizer, schedule, mesh)
+        self.augment = jax.jit(augment_batch, out_shardings=batch_sharding(mesh))
+        self.evaluator = self._evaluator(split.rows['val'])
+        self.previews = self._evaluator(_evenly(split.rows['val'], PREVIEWS))
+        fresh = EarlyStopping(config.train.patience, config.train.min_delta)
+        self.progress = Progress({'next_index': 0}, fresh)
+        self.step = checkpoints.latest_step() or 0
+        if self.step:
+            self.progress = Progress.from_json(checkpoints.progress(self.step))
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train or validate."""
+        validated = self.progress.validated == self.step
+        return validated and (self.step >= self.total or self.progress.stopping.should_stop)
+
+    def to_the_end(self) -> None:
+        """The loop."""
+        state = self._initial_state()
+        stream = iter(self._batches())
+        stream.set_state(self.progress.position)
+        meter = _Meter(self.config.train.batch_size)
+        bar = tqdm(
+            total=self.total, initial=self.step, desc=DISPLAY_NAMES[self.config.model.name], unit='step',
+            disable=None, dynamic_ncols=True,
+        )  # fmt: skip
+        with Telemetry(self.workdir, self.step) as telemetry, bar:
+            try:
+                while True:
+                    if self.step and self.step % self.epoch_steps == 0 and self.progress.validated != self.step:
+                        self._log(telemetry, bar, meter)
+                        self._validate(state, telemetry)
+                        self._save(state, stream)
+                        meter.restart()
+                    if self.finished:
+                        break
+                    if self.stop.requested:
+                        self._log(telemetry, bar, meter)
+                        self._save(state, stream)
+                        raise Interrupted(f'stopped at step {self.step} of {self.total}, saved in {self.workdir}')
+                    batch = next(stream)
+                    with jax.transfer_guard('disallow'):
+                        device = put_batch({name: batch[name] for name in ('image', 'mask', 'draws')}, self.mesh)
+                        augmented = self.augment(device['image'], device['mask'], device['draws'])
+                        state, metrics = self.step_fn(state, augmented)
+                    if meter.full(self.config.train.log_every_steps):
+                        self._log(telemetry, bar, meter)
+                    self.step += 1
+                    meter.add(self.step, metrics)
+            finally:
+                stream.close()
+        reason = 'no improvement' if self.progress.stopping.should_stop else 'all epochs done'
+        log.info('finished at step %d (%s); best step %s', self.step, reason, self.progress.best_step)
+
+    def _batches(self) -> grain.IterDataset[dict[str, Any]]:
+        """The training stream over the whole run."""
+        config, rows = self.config, self.split.rows['train']
+        return train_batches(
+            self.store, rows, config.data.target, config.augment, config.train.batch_size, self.total, config.seed
+        )
+
+    def _evaluator(self, rows: np.ndarray) -> Evaluator:
+        config = self.config
+        return Evaluator(self.model, self.store, rows, config.data.target, config.eval, self.mesh)
+
+    def _initial_state(self) -> TrainState:
+        """A fresh state, or that of the latest checkpoint."""
+        def init() -> TrainState:
+            return init_state(self.model, self.optimizer, self.config.data.image_size, self.config.seed, self.mesh)
+
+        if not self.step:
+            return init()
+        shapes = abstract(jax.eval_shape(init), replicated(self.mesh))
+        model, opt_state, _ = self.checkpoints.restore(self.step, shapes.variables, shapes.opt_state)
+        log.info('going on from step %d of %d', self.step, self.total)
+        step = jax.device_put(np.int32(self.step), replicated(self.mesh))
+        return TrainState(step, model['params'], model['batch_stats'], opt_state)
+
+    def _validate(self, state: TrainState, telemetry: Telemetry) -> None:
+        """Score the validation slices; decide on best and stopping."""
+        summary = summarise(self.evaluator.run(state.variables))
+        telemetry.scalars(self.step, {f'val/{name}': value for name, value in summary.items()})
+        telemetry.image(self.step, 'val/overlay', self._overlay(state))
+        monitor = self.config.train.monitor
+        score = -summary['loss'] if monitor == 'loss' else summary[monitor]
+        self.progress = self.progress.after(self.step, score)
+        log.info(
+            '%s epoch %d of %d, step %d: val loss %.4f, Dice %.4f per image, %.4f pooled%s',
+            DISPLAY_NAMES[self.config.model.name], self.step // self.epoch_steps, self.config.train.epochs, self.step,
+            summary['loss'], summary['dice_image'], summary['dice_pooled'],
+            ' (best)' if self.progress.best_step == self.step else f' (best at step {self.progress.best_step})',
+        )  # fmt: skip
+
+    def _overlay(self, state: TrainState) -> np.ndarray:
+        rows = _evenly(self.split.rows['val'], PREVIEWS)
+        references = self.store.masks(rows, self.config.data.target) >= HALF
+        return overlay(self.store.images(rows), references, self.previews.predict(state.variables))
+
+    def _save(self, state: TrainState, stream: Any) -> None:
+        position = {name: int(value) for name, value in stream.get_state().items()}
+        self.progress = dataclasses.replace(self.progress, position=position)
+        self.checkpoints.save(self.step, state.variables, state.opt_state, self.progress.to_json())
+
+    def _log(self, telemetry: Telemetry, bar: Any, meter: '_Meter') -> None:
+        """Fetch what the device has reported since the last time; a non-finite loss ends the run, unsaved."""
+        if not meter.steps:
+            return
+        steps, rows, rate = meter.collect()
+        for step, row in zip(steps, rows, strict=True):
+            if not math.isfinite(row['loss']):
+                raise UserError(
+                    f'{self.workdir}: the loss is {row["loss"]} at step {step}; the checkpoints before it are whole; '
+                    'lower optim.learning_rate or look at the volumes with extreme values, and use a new --workdir'
+                )
+        loss = sum(row['loss'] for row in rows) / len(rows)
+        values = {'loss': loss, 'learning_rate': rows[-1]['learning_rate'], 'images_per_second': rate}
+        telemetry.scalars(steps[-1], {f'train/{name}': value for name, value in values.items()})
+        bar.set_postfix_str(f'loss {loss:.4f}, {rate:.0f} img/s', refresh=False)
+        bar.update(steps[-1] - bar.n)
+
+
+class _Meter:
+    """Metrics still on the device, and the pace."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._metrics: list[Any] = []
+        self.steps: list[int] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget time spent on anything but training."""
+        self._since = time.monotonic()
+
+    def add(self, step: int, metrics: Any) -> None:
+        self.steps.append(step)
+        self._metrics.append(metrics)
+
+    def full(self, every: int) -> bool:
+        """Whether the last step is one to log at."""
+        return bool(self.steps) and self.steps[-1] % every == 0
+
+    def collect(self) -> tuple[list[int], list[dict[str, float]], float]:
+        """Steps, their metrics on the host, and slices per second; empties the meter."""
+        steps, rows = self.steps, jax.device_get(self._metrics)
+        self.steps, self._metrics = [], []
+        now = time.monotonic()
+        rate = len(steps) * self._batch_size / max(now - self._since, 1e-9)
+        self._since = now
+        return steps, [{name: float(value) for name, value in row.items()} for row in rows], rate
+
+
+def _announce(config: Config, split: Split, store: SliceStore, devices: int) -> None:
+    model = describe_model(build_model(config.model), config.data.image_size)
+    counts = split.counts(store)
+    log.info(
+        '%s: %.2f M parameters, %.2f GFLOPs per slice; target %s; %d device(s)',
+        DISPLAY_NAMES[config.model.name], model['parameters'] / 1e6, model['gflops'], config.data.target, devices,
+    )  # fmt: skip
+    parts = ', '.join(f'{part} {count["patients"]} patients/{count["slices"]} slices' for part, count in counts.items())
+    log.info('split by %s: %s', config.split.by, parts)
+    if split.warning:
+        log.warning('%s', split.warning)
+
+
+def _evenly(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the rows, evenly spread."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
