@@ -4,11 +4,13 @@ import dataclasses
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from absl.flags import FlagValues
+from ml_collections import ConfigDict, config_flags
 
 from liver_jax.config import Config, config_from, field_names, unknown_name
 from liver_jax.errors import UserError
@@ -29,16 +31,16 @@ class Command:
 
     help: str
     flags: dict[str, Flag]
-    run: Callable[[flags.FlagValues], None]
+    run: Callable[[FlagValues], None]
 
 
-def parse_flags(name: str, command: Command, arguments: list[str]) -> flags.FlagValues:
+def parse_flags(name: str, command: Command, arguments: list[str]) -> FlagValues:
     """The values of a command's flags.
 
     Raises:
         UserError: an unknown flag or config field, a bad value, a missing flag, a stray word.
     """
-    values = flags.FlagValues()
+    values = FlagValues()
     for flag, spec in command.flags.items():
         if flag == 'config':
             config_flags.DEFINE_config_file(flag, None, spec.help, values, sys_argv=['', *arguments])
@@ -48,30 +50,35 @@ def parse_flags(name: str, command: Command, arguments: list[str]) -> flags.Flag
             flags.DEFINE_enum(flag, str(spec.default), spec.choices, spec.help, flag_values=values)
         else:
             flags.DEFINE_string(flag, spec.default, spec.help, flag_values=values)
-    for path in _config_paths(arguments):
+    paths = _config_paths(arguments) if 'config' in command.flags else []
+    for path in paths:
         if not path.is_file():
             raise UserError(f'--config={path}: no such file; expected a config such as configs/default.py')
         # Configs say `from configs import default`: the folder above theirs must be importable.
         sys.path.insert(0, str(path.absolute().parent.parent))
     try:
         rest = values(['', *arguments])[1:]
-        if 'config' in command.flags and values.config is not None:
-            values.config.to_dict()  # a file that did not load says so only when it is read
+        loaded = values.config if paths else None  # a file that did not load says so only when it is read
     except flags.UnrecognizedFlagError as error:
+        if 'config' in command.flags and error.flagname.startswith('config.'):  # an override of nothing
+            raise _missing('config', command) from error
         raise UserError(unknown_name('flag', f'--{error.flagname}', [f'--{flag}' for flag in command.flags])) from error
     except flags.Error as error:
         raise UserError(f'{_last_line(error)}; see liver-jax {name} --help') from error
     except Exception as error:  # whatever the code of a config file may raise
-        raise UserError(_config_error(arguments, error)) from error
+        raise UserError(_config_error(paths, arguments, error)) from error
+    if paths and not isinstance(loaded, ConfigDict):
+        raise UserError(f'--config={paths[-1]}: get_config() gives no ConfigDict; see configs/default.py')
     if rest:
         raise UserError(f'{rest[0]!r} is not a flag; expected --flag=value, see liver-jax {name} --help')
     for flag, spec in command.flags.items():
-        if spec.default is None and values[flag].value in (None, ''):
-            raise UserError(f'--{flag} is missing; expected {spec.help}')
+        given = paths if flag == 'config' else values[flag].value
+        if spec.default is None and given in (None, '', []):
+            raise _missing(flag, command)
     return values
 
 
-def config_of(values: flags.FlagValues) -> Config:
+def config_of(values: FlagValues) -> Config:
     """The checked config of the flag --config."""
     return config_from(values.config.to_dict())
 
@@ -87,25 +94,33 @@ def show_help(name: str, command: Command) -> None:
         print(textwrap.fill(text, width, initial_indent=f'  --{flag:<11} ', subsequent_indent=' ' * 16))
 
 
-def _config_paths(arguments: list[str]) -> Iterator[Path]:
-    for argument, following in zip(arguments, [*arguments[1:], ''], strict=True):
+def _missing(flag: str, command: Command) -> UserError:
+    return UserError(f'--{flag} is missing; expected {command.flags[flag].help}')
+
+
+def _config_paths(arguments: list[str]) -> list[Path]:
+    paths = []
+    for argument, following in zip(arguments, [*arguments[1:], ''], strict=False):
         name, equals, value = argument.lstrip('-').partition('=')
-        if name == 'config' and argument.startswith('-'):
-            yield Path((value if equals else following).partition(':')[0])
+        path = (value if equals else following).partition(':')[0]
+        if name == 'config' and argument.startswith('-') and path:
+            paths.append(Path(path))
+    return paths
 
 
-def _config_error(arguments: list[str], error: Exception) -> str:
-    for path in _config_paths(arguments):
-        if not path.is_file():
-            raise UserError(f'--config={path}: no such file; expected a config such as configs/default.py')
-        if not path.is_file():
-            return f'--config={path}: no such file; expected a config such as configs/default.py'
+def _config_error(paths: list[Path], arguments: list[str], error: Exception) -> str:
     for argument in arguments:
         field = argument.lstrip('-').partition('=')[0].removeprefix('config.')
         if argument.lstrip('-').startswith('config.') and field not in field_names():
             return unknown_name('config field', field, field_names())
-    return f'--config: {_last_line(error)}; correct the config file or the overrides'
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f', line {frame.lineno}' for frame in frames if Path(frame.filename) in paths]
+    where = f'--config={"".join(map(str, paths[-1:]))}{"".join(lines[-1:])}'
+    return f'{where}: {type(error).__name__}: {_last_line(error)}; correct the config file or the overrides'
 
 
 def _last_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip('.')
+    while error.args and isinstance(error.args[0], BaseException):  # as ml_collections wraps them
+        error = error.args[0]
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return (text.strip().splitlines() or [type(error).__name__])[-1].rstrip('.')

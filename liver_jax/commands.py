@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from absl import flags
+from absl.flags import FlagValues
 
 from liver_jax.cli_flags import Command, Flag, config_of
 
@@ -11,20 +11,20 @@ CONFIG = Flag('config file, such as configs/lits.py; override a field with --con
 WORKDIR = Flag('run folder')
 
 
-def _phantom(values: flags.FlagValues) -> None:
+def _phantom(values: FlagValues) -> None:
     from liver_jax.data.phantom import make_phantoms
 
     paths = make_phantoms(Path(values.out), values.patients, values.seed)
     print(f'{len(paths)} synthetic volumes in {values.out}')
 
 
-def _prepare(values: flags.FlagValues) -> None:
+def _prepare(values: FlagValues) -> None:
     from liver_jax.data.prepare import prepare
 
     print(f'slice store: {prepare(config_of(values).data)}')
 
 
-def _train(values: flags.FlagValues) -> None:
+def _train(values: FlagValues) -> None:
     _start_jax()
     from liver_jax.training.loop import train
 
@@ -32,7 +32,7 @@ def _train(values: flags.FlagValues) -> None:
     print(f'trained: {workdir}\nscore it with: liver-jax evaluate --workdir={workdir}')
 
 
-def _evaluate(values: flags.FlagValues) -> None:
+def _evaluate(values: FlagValues) -> None:
     _start_jax()
     from liver_jax.evaluation.run import evaluate_run
     from liver_jax.report.tables import evaluation_text
@@ -43,7 +43,7 @@ def _evaluate(values: flags.FlagValues) -> None:
     print(f'written: {Path(values.workdir) / "evaluation" / results["split"]}.json')
 
 
-def _compare(values: flags.FlagValues) -> None:
+def _compare(values: FlagValues) -> None:
     _start_jax()
     from liver_jax.compare import compare
 
@@ -79,6 +79,8 @@ COMMANDS = {
         _evaluate,
     ),
     'compare': Command(
-        'train both networks alike, score them, write table and pictures', {'config': CONFIG, 'workdir': WORKDIR}, _compare
+        'train both networks alike, score them, write table and pictures',
+        {'config': CONFIG, 'workdir': WORKDIR},
+        _compare,
     ),
 }

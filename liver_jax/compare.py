@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from liver_jax.config import Config
+from liver_jax.config import NETWORKS, Config
 from liver_jax.data.prepare import prepare
 from liver_jax.data.splits import Split, load_or_make_split
 from liver_jax.data.store import SliceStore
@@ -39,15 +39,17 @@ def compare(config: Config, workdir: Path, width: int) -> str:
     store = open_store(config)
     open_run(workdir, config)
     split = load_or_make_split(workdir / 'split.json', store, config.split)
-    runs, scores = {}, {}
-    for name in DISPLAY_NAMES:
+    runs: dict[str, Run] = {}
+    scores: dict[str, ImageScores] = {}
+    for name in NETWORKS:
         run_folder = workdir / name
         run_folder.mkdir(exist_ok=True)
         shutil.copyfile(workdir / 'split.json', run_folder / 'split.json')
         train(dataclasses.replace(config, model=dataclasses.replace(config.model, name=name)), run_folder)
         runs[name] = load_run(run_folder)
         scores[name] = runs[name].evaluator(store, split.rows['test']).run(runs[name].variables)
-        write_json(run_folder / 'evaluation' / 'test.json', describe_results(runs[name], scores[name], 'test'))
+        results = describe_results(runs[name], scores[name], 'test', split.warning)
+        write_json(run_folder / 'evaluation' / 'test.json', results)
     comparison = _comparison(config, store, split, runs, scores)
     write_json(workdir / 'comparison.json', comparison)
     write_atomically(workdir / 'comparison.md', comparison_markdown(comparison))
@@ -83,14 +85,14 @@ def _comparison(
     }
 
 
-def _draw(
-    workdir: Path, store: SliceStore, split: Split, runs: dict[str, Run], scores: dict[str, ImageScores]
-) -> None:
+def _draw(workdir: Path, store: SliceStore, split: Split, runs: dict[str, Run], scores: dict[str, ImageScores]) -> None:
     """The figures: test slices ordered by the mean Dice of both networks, the smallest lesions, training curves."""
     rows = split.rows['test']
     dice = {name: overlap_scores(score.counts)['dice'] for name, score in scores.items()}
     # A slice that neither reference nor prediction marks has no Dice and shows nothing.
-    ranked = np.array([i for i in np.argsort(np.mean(list(dice.values()), axis=0)) if not np.isnan(dice['unet'][i])], int)
+    ranked = np.array(
+        [i for i in np.argsort(np.mean(list(dice.values()), axis=0)) if not np.isnan(dice['unet'][i])], int
+    )
     sizes = np.asarray(scores['unet'].counts.tp) + np.asarray(scores['unet'].counts.fn)
     marked = np.flatnonzero(sizes)
     middle = max(0, (len(ranked) - PER_FIGURE) // 2)

@@ -14,6 +14,9 @@ from typing import Any, Literal
 
 from liver_jax.errors import UserError
 
+Network = Literal['unet', 'resunet']
+NETWORKS: tuple[Network, ...] = typing.get_args(Network)
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
@@ -93,7 +96,7 @@ class AugmentConfig:
 class ModelConfig:
     """One of the two networks and its size."""
 
-    name: Literal['unet', 'resunet']
+    name: Network
     width: int
     depth: int
     norm: Literal['batch', 'group', 'instance']
@@ -187,10 +190,7 @@ def config_from(values: Mapping[str, Any]) -> Config:
         UserError: on an unknown, missing, ill-typed or out-of-range field.
     """
     config = _build(Config, values, '')
-    absolute = {
-        name: str(Path(value).expanduser().absolute()) if value else ''
-        for name, value in (('raw', config.data.raw), ('store', config.data.store), ('patients', config.data.patients))
-    }
+    absolute = {name: _absolute(f'data.{name}', getattr(config.data, name)) for name in ('raw', 'store', 'patients')}
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **absolute))
 
 
@@ -206,23 +206,41 @@ def config_differences(old: Config, new: Config) -> list[str]:
 
 
 def field_names() -> list[str]:
-    """All fields, as `optim.learning_rate`."""
+    """All fields and groups of fields, as `optim.learning_rate` and `optim`."""
     return [name for part, kind in typing.get_type_hints(Config).items() for name in _names(part, kind)]
 
 
 def unknown_name(what: str, name: str, known: typing.Iterable[str]) -> str:
     """The error line for a name that is not among the known ones, with the nearest of them."""
     known = list(known)
-    by_last = {each.rpartition('.')[2]: each for each in known}
-    near = difflib.get_close_matches(name, known, 1) or [
-        by_last[last] for last in difflib.get_close_matches(name.rpartition('.')[2], by_last, 1, 0.5)
+    group, _, last = name.rpartition('.')
+    nearby = [each for each in known if each.rpartition('.')[0] == group]
+    lasts = {each.rpartition('.')[2]: each for each in nearby or known}
+    near = [each for each in known if last in _spellings(each)] or [
+        lasts[each] for each in difflib.get_close_matches(last, lasts, 1)
     ]
-    hint = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(known)}'
+    if not nearby:
+        near = difflib.get_close_matches(name, known, 1) or near
+    hint = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(nearby or known)}'
     return f'{what} {name!r} is not known; {hint}'
 
 
+def _spellings(name: str) -> tuple[str, str]:
+    """What a field is called in other houses: the word without its group, its initials (`lr`)."""
+    last = name.rpartition('.')[2]
+    return last, ''.join(word[:1] for word in last.split('_'))
+
+
+def _absolute(name: str, path: str) -> str:
+    try:
+        return str(Path(path).expanduser().absolute()) if path else ''
+    except RuntimeError as error:  # ~nobody
+        raise UserError(f'config field {name} is {path!r}; expected a path ({error})') from error
+
+
 def _names(part: str, kind: Any) -> list[str]:
-    return [f'{part}.{name}' for name in typing.get_type_hints(kind)] if dataclasses.is_dataclass(kind) else [part]
+    inside = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
+    return [part, *(f'{part}.{name}' for name in inside)]
 
 
 def _build(cls: Any, values: Mapping[str, Any], prefix: str) -> Any:

@@ -7,7 +7,7 @@ Draws = dict[str, jax.Array]
 
 
 def augment_batch(images: jax.Array, masks: jax.Array, draws: Draws) -> dict[str, jax.Array]:
-    """uint8 images and masks [N, H, W], 0..255, with draws [N, ...] -> float32 'image' and 'mask' [N, H, W, 1] in [0, 1].
+    """uint8 images and masks [N, H, W] and draws [N, ...] -> float32 'image' and 'mask' [N, H, W, 1] in [0, 1].
 
     Geometry moves both by linear interpolation (outside: zero, the lower end of the window); intensity and noise
     change the image alone.
@@ -58,9 +58,8 @@ def _interpolate(planes: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.
 
 def _intensity(image: jax.Array, draws: Draws) -> jax.Array:
     """Contrast about the mean, brightness, gamma and noise; the result stays in [0, 1]."""
-    mean = image.mean()
-    image = (image - mean) * draws['contrast'] + mean + draws['brightness']
-    # gamma == 1 must give the pixel back exactly, which a power does not promise.
+    # Written so that contrast 1 and gamma 1 give each pixel back to the last bit.
+    image = image * draws['contrast'] + image.mean() * (1 - draws['contrast']) + draws['brightness']
     unit = jnp.clip(image, 0, 1)
     image = jnp.where(draws['gamma'] == 1, unit, unit ** draws['gamma'])
     noise = jax.random.normal(jax.random.key(draws['noise_seed']), image.shape)

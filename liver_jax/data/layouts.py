@@ -46,11 +46,16 @@ def find_cases(root: Path, patients: Path | None = None) -> tuple[list[Case], st
     if not images:
         raise UserError(
             f'{root}: no CT volume found among {sum(1 for _ in _files(root))} files; expected volume-N.nii[.gz] with '
-            'segmentation-N.nii[.gz], or imagesTr/liver_N.nii.gz with labelsTr/liver_N.nii.gz; set data.raw to that folder'
+            'segmentation-N.nii[.gz], or imagesTr/liver_N.nii.gz with labelsTr/liver_N.nii.gz; set data.raw there'
         )
     for number, image in images.items():
         if number not in labels:
-            raise UserError(f'{image}: no segmentation with the number {number} below {root}; add it or move the volume away')
+            raise UserError(
+                f'{image}: no segmentation with the number {number} below {root}; add it or move the volume away'
+            )
+        for path in (image, labels[number]):
+            if not path.is_file():
+                raise UserError(f'{path}: not a file, perhaps a link that leads nowhere; expected a NIfTI volume')
     names = {number: _stem(image) for number, image in images.items()}
     patient_of, source = _patients(root, patients, list(names.values()))
     cases = [
@@ -68,13 +73,21 @@ def _by_number(root: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
             continue
         number = int(match[1])
         if number in found:
-            raise UserError(f'{path}: number {number} is also at {found[number]}; expected each number once, remove one')
+            raise UserError(
+                f'{path}: number {number} is also at {found[number]}; expected each number once, remove one'
+            )
         found[number] = path
     return found
 
 
 def _files(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root):
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # links that lead back
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(('.', '__MACOSX')))
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith('.'))
 
@@ -96,8 +109,15 @@ def _patients(root: Path, patients: Path | None, names: list[str]) -> tuple[dict
         raise UserError(f'{path}: cannot be read ({error}); expected a CSV with the columns case,patient') from error
     if not rows or not {'case', 'patient'} <= rows[0].keys() or not all(row['patient'] for row in rows):
         raise UserError(f'{path}: expected a CSV with the columns case,patient and a patient in every row')
-    given = {row['case']: row['patient'] for row in rows}
+    given: dict[str, str] = {}
+    for row in rows:
+        if given.setdefault(row['case'], row['patient']) != row['patient']:
+            raise UserError(
+                f'{path}: {row["case"]} is of {given[row["case"]]!r} and of {row["patient"]!r}; expected one patient'
+            )
     missing = [name for name in names if name not in given]
     if missing:
-        raise UserError(f'{path}: no row for {", ".join(missing[:5])}; expected a row for each of the {len(names)} cases')
+        raise UserError(
+            f'{path}: no row for {", ".join(missing[:5])}; expected a row for each of the {len(names)} cases'
+        )
     return {name: given[name] for name in names}, f'patients from {path}'

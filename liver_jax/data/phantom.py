@@ -17,7 +17,7 @@ from liver_jax.data.volumes import write_nifti
 from liver_jax.errors import UserError
 
 Box = tuple[slice, ...]
-IN_PLANE, THICKNESSES_MM = 256, (2.0, 2.5, 3.0, 3.5, 4.0, 5.0)
+IN_PLANE, THICKNESSES_MM = 256, (2.5, 3.0, 3.5, 4.0, 5.0)
 LESION_DIAMETERS_MM = (5.0, 56.0)  # before they are made uneven, which widens them by a few mm
 PADDING, AIR, GAS, LUNG, FAT, FLUID, MUSCLE, MARROW, CORTEX = (-1024, -1000, -900, -830, -100, 15, 52, 230, 620)  # HU
 # The standard patient in mm: half the width and depth of the cavity, its wall, how far bending may carry a point.
@@ -43,8 +43,7 @@ WHOLE = (slice(None), slice(None), slice(None))
 class Phantom:
     """One synthetic scan, axes [i, j, k] towards the patient's left, front and head ('LAS').
 
-    `hu` int16 in Hounsfield units, `labels` uint8 (0 background, 1 liver, 2 tumour), `spacing` in mm, `affine` 4x4 from
-    voxel to mm (RAS+).
+    `hu` int16 in HU, `labels` uint8 (0 background, 1 liver, 2 tumour), `spacing` in mm, `affine` 4x4 to mm in RAS+.
     """
 
     hu: np.ndarray
@@ -60,17 +59,17 @@ def make_phantoms(out: Path, patients: int, seed: int) -> list[Path]:
     than `patients`, for every fourth has two scans. The same seed gives the same voxels.
 
     Raises:
-        UserError: `out` exists and is not an empty folder, patients < 1 or seed < 0.
+        UserError: `out` is there and not an empty folder, or cannot be replaced; patients < 1 or seed < 0.
     """
     if patients < 1 or seed < 0:
         raise UserError(f'phantoms: patients={patients}, seed={seed}; expected at least 1 and 0, change them')
-    out = Path(out).absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f'{out}: holds something already; expected a new or empty folder, name another')
-    out.parent.mkdir(parents=True, exist_ok=True)
+    target = out.resolve()
+    if target.exists() and (not target.is_dir() or target.is_mount() or any(target.iterdir())):
+        raise UserError(f'{out}: holds something or is a mount point; expected a new or empty folder, name another')
+    target.parent.mkdir(parents=True, exist_ok=True)
     scans = [(patient, visit) for patient in range(patients) for visit in range(2 if patient % 4 == 1 else 1)]
     # Renamed at the end, so that a folder cut short is never taken for a whole one.
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f'.{out.name}.') as scratch:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f'.{target.name}.') as scratch:
         folder = Path(scratch) / 'whole'
         for name in ('volume_pt1', 'segmentations'):
             (folder / name).mkdir(parents=True)
@@ -80,7 +79,7 @@ def make_phantoms(out: Path, patients: int, seed: int) -> list[Path]:
             write_nifti(folder / f'segmentations/segmentation-{n}.nii.gz', phantom.labels, phantom.affine)
         rows = ['case,patient', *(f'volume-{n},patient-{patient}' for n, (patient, _) in enumerate(scans))]
         (folder / 'patients.csv').write_text('\n'.join(rows) + '\n', encoding='utf-8')
-        folder.rename(out)
+        folder.rename(target)
     return [out / f'volume_pt1/volume-{n}.nii.gz' for n in range(len(scans))]
 
 
@@ -195,7 +194,7 @@ def _draw_lesions(model: _Canvas, liver: np.ndarray, rng: np.random.Generator) -
         room = np.nonzero(depth >= min(0.25 * diameter + 2, 0.9 * depth.max()))
         places = np.stack([axis[index] for axis, index in zip(model.axes, room, strict=True)], axis=1)
         for other, width in lesions:
-            places = places[np.linalg.norm(places - other, axis=1) > 0.45 * (diameter + width)]
+            places = places[np.linalg.norm(places - other, axis=1) > 0.6 * (diameter + width)]
         lesions += [(place, diameter) for place in rng.permutation(places)[:1]]
     return lesions
 

@@ -6,8 +6,12 @@ Finished cases are kept beside the store in `STORE.partial` until all are there,
 import hashlib
 import logging
 import multiprocessing
+import os
 import shutil
+import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +32,28 @@ def prepare(config: DataConfig) -> Path:
     """Make the slice store at `config.store` from the volumes below `config.raw`, or find it there already.
 
     Raises:
-        UserError: a bad volume, no slice left, or a store there that was made differently.
+        UserError: a bad volume, no slice left, a store there that was made differently, a folder not to be written.
     """
     if not config.raw:
         raise UserError('config field data.raw is empty; expected the folder of CT volumes: --config.data.raw=PATH')
     store, settings = Path(config.store), store_settings(config)
     cases, source = find_cases(Path(config.raw), Path(config.patients) if config.patients else None)
     log.info('%d cases below %s; %s', len(cases), config.raw, source)
-    if store.exists():
+    if not _is_free(store):
         check_store(store, settings, cases)
         log.info('store %s is already prepared', store)
         return store
-    working = store.with_name(store.name + '.partial')
-    parts = _prepare_all(cases, settings, working, config.workers)
-    kept = sum(len(read_part(part)['case']['slices']) for part in parts)
-    if not kept:
+    try:
+        kept = _make(store, settings, cases, config)
+    except OSError as error:
         raise UserError(
-            f'{config.raw}: no slice left of {len(cases)} volumes with data.slices={config.slices!r}; '
-            "expected volumes with such labels, or set data.slices='all'"
-        )
-    write_store(store, settings, parts, working)
-    shutil.rmtree(working)
+            f'{error.filename or store}: {error.strerror or error}; expected a data.store that can be written'
+        ) from error
+    except BrokenProcessPool as error:
+        raise UserError(
+            f'{config.raw}: a process that prepares volumes was killed, perhaps for lack of memory; '
+            'set data.workers lower and go on with the same command, finished volumes are kept'
+        ) from error
     log.info('%d slices of %d cases in %s', kept, len(cases), store)
     return store
 
@@ -75,14 +80,38 @@ def check_store(store: Path, settings: dict[str, Any], cases: list[Case] | None 
             )
     if cases is None:
         return
-    there = {case['name']: (case['patient'], case['bytes']) for case in manifest['cases']}
-    here = {case.name: (case.patient, _bytes(case)) for case in cases}
+    there = {case['name']: case for case in manifest['cases']}
+    here = {case.name: case for case in cases}
     for name in sorted(there.keys() | here.keys()):
-        if there.get(name) != here.get(name):
+        if name not in there or name not in here or not _is_from(there[name], here[name], store / 'manifest.json'):
             raise UserError(
                 f'{store}: prepared from other volumes ({name} is new, gone or changed); '
                 'set another data.store or delete this one'
             )
+
+
+def _is_free(store: Path) -> bool:
+    """Whether a store can be made there: nothing is, or an empty folder."""
+    if not store.exists() or (store.is_dir() and not any(store.iterdir())):
+        return True
+    if not (store / 'manifest.json').exists():
+        raise UserError(f'{store}: there is something else than a slice store; set another data.store or move it away')
+    return False
+
+
+def _make(store: Path, settings: dict[str, Any], cases: list[Case], config: DataConfig) -> int:
+    """Make the store; returns the number of its slices."""
+    working = store.with_name(store.name + '.partial')
+    parts = _prepare_all(cases, settings, working, config.workers)
+    kept = sum(len(read_part(part)['case']['slices']) for part in parts)
+    if not kept:
+        raise UserError(
+            f'{config.raw}: no slice left of {len(cases)} volumes with data.slices={config.slices!r}; '
+            "expected volumes with such labels, or set data.slices='all'"
+        )
+    write_store(store, settings, parts, working)
+    shutil.rmtree(working)
+    return kept
 
 
 def _prepare_all(cases: list[Case], settings: dict[str, Any], working: Path, workers: int) -> list[Path]:
@@ -99,7 +128,7 @@ def _prepare_all(cases: list[Case], settings: dict[str, Any], working: Path, wor
             return parts
         # Spawned, not forked: a fork would copy the locks of threads that libraries have started.
         context = multiprocessing.get_context('spawn')
-        with ProcessPoolExecutor(min(workers, len(todo)), context) as pool:
+        with ProcessPoolExecutor(min(workers, len(todo)), context, _follow_parent) as pool:
             try:
                 for _ in pool.map(_prepare_case, *zip(*todo, strict=True), [settings] * len(todo)):
                     bar.update()
@@ -109,10 +138,31 @@ def _prepare_all(cases: list[Case], settings: dict[str, Any], working: Path, wor
     return parts
 
 
+def _follow_parent() -> None:
+    """In a worker: leave Ctrl-C to the parent, and end when the parent was killed (it would wait for work forever)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
 def _is_done(case: Case, part: Path, settings: dict[str, Any]) -> bool:
     found = read_part(part)
-    same = (found['case'].get('bytes'), found['case'].get('patient')) == (_bytes(case), case.patient)
-    return same and found['settings'] == settings
+    return found['settings'] == settings and _is_from(found['case'], case, part / 'case.json')
+
+
+def _is_from(entry: dict[str, Any], case: Case, written: Path) -> bool:
+    """Whether the manifest's entry is of this case; files that changed since it was `written` are hashed again."""
+    if (entry['patient'], entry['bytes']) != (case.patient, _bytes(case)):
+        return False
+    hashes = ((case.image, entry['image_sha256']), (case.label, entry['label_sha256']))
+    since = written.stat().st_mtime
+    return all(path.stat().st_mtime < since or _sha256(path) == sha256 for path, sha256 in hashes)
 
 
 def _prepare_case(case: Case, part: Path, settings: dict[str, Any]) -> None:
@@ -140,16 +190,32 @@ def _windowed(hu: np.ndarray, low: float, high: float) -> np.ndarray:
 def _resize(plane: np.ndarray, side: int, hard: bool = False) -> np.ndarray:
     """[rows, columns] in [0, 1] -> [side, side] float32: padded to a square, then area-averaged (or nearest).
 
-    Pillow's box filter is the exact average over the area of each new pixel; enlarging interpolates linearly.
+    Enlarging interpolates linearly.
     """
     rows, columns = plane.shape
     longest = max(rows, columns)
     top, left = (longest - rows) // 2, (longest - columns) // 2
     square = np.zeros((longest, longest), np.float32)
     square[top : top + rows, left : left + columns] = plane
+    if longest > side and longest % side and not hard:
+        return _area_average(square, side)
     method = Image.Resampling.BOX if longest >= side else Image.Resampling.BILINEAR
     resized = Image.fromarray(square).resize((side, side), Image.Resampling.NEAREST if hard else method)
     return np.asarray(resized, np.float32)
+
+
+def _area_average(plane: np.ndarray, side: int) -> np.ndarray:
+    """Means over `side` x `side` equal areas, pixels on a border counted by their share.
+
+    Pillow's box filter does this where the sides divide; elsewhere it gives a shared pixel whole to both or to one.
+    """
+    for _ in range(2):  # rows, then, transposed, columns
+        edges = np.arange(side + 1) * len(plane) / side
+        last = np.minimum(edges.astype(int), len(plane) - 1)
+        sums = np.vstack([np.zeros_like(plane[:1], np.float64), plane.cumsum(0, np.float64)])
+        up_to_edge = sums[last] + (edges - last)[:, None] * plane[last]
+        plane = (np.diff(up_to_edge, axis=0) * (side / len(plane))).T
+    return plane.astype(np.float32)
 
 
 def _stack(planes: list[np.ndarray], side: int) -> np.ndarray:

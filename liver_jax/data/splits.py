@@ -18,7 +18,8 @@ from liver_jax.errors import UserError
 
 PARTS = ('train', 'val', 'test')
 SLICE_WARNING = (
-    'split by slice: neighbouring slices of one patient lie on both sides, so these scores say little about new patients'
+    'split by slice: neighbouring slices of one patient lie on both sides, '
+    'so these scores say little about new patients'
 )
 
 
@@ -93,21 +94,22 @@ def write_split(path: Path, split: Split, store: SliceStore) -> None:
 
 def read_split(path: Path, store: SliceStore) -> Split:
     """Read a split back; raises UserError where it does not fit this store."""
+    row_of = {(row.case, row.index): number for number, row in enumerate(store.rows)}
     try:
         values = json.loads(path.read_text())
-        parts = {part: values[part] for part in PARTS}
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f'{path}: not a readable split ({error}); delete it, it is made again from the seed') from error
-    if values['store'] != store.digest:
+        if values['store'] != store.digest:
+            raise UserError(
+                f'{path}: made for another slice store than {store.path}; use a new --workdir or bring that store back'
+            )
+        rows = {
+            part: sorted(row_of[case['case'], index] for case in values[part] for index in case['slices'])
+            for part in PARTS
+        }
+        return Split(values['settings'], values['store'], {part: np.array(rows[part], int) for part in PARTS})
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f'{path}: made for another slice store than {store.path}; use a new --workdir or bring that store back'
-        )
-    row_of = {(row.case, row.index): number for number, row in enumerate(store.rows)}
-    rows = {
-        part: np.array(sorted(row_of[case['case'], index] for case in cases for index in case['slices']), int)
-        for part, cases in parts.items()
-    }
-    return Split(values['settings'], values['store'], rows)
+            f'{path}: not a readable split ({type(error).__name__}: {error}); delete it, it is made again from the seed'
+        ) from error
 
 
 def load_or_make_split(path: Path, store: SliceStore, config: SplitConfig) -> Split:

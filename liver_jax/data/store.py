@@ -44,15 +44,18 @@ class SliceStore:
         self.path = path
         self.manifest = read_manifest(path)
         try:
-            self._arrays = {name: np.load(path / f'{name}.npy', mmap_mode='r') for name in _ARRAYS}
-        except (OSError, ValueError) as error:
-            raise UserError(f'{path}: a damaged slice store ({error}); delete the folder and prepare it again') from error
-        self.rows = [
-            SliceRow(case['name'], case['patient'], entry['slice'], entry['liver_mm2'], entry['tumor_mm2'])
-            for case in self.manifest['cases']
-            for entry in case['slices']
-        ]
-        side = self.manifest['settings']['image_size']
+            self._arrays = {name: np.lib.format.open_memmap(path / f'{name}.npy', 'r') for name in _ARRAYS}
+            self.rows = [
+                SliceRow(case['name'], case['patient'], entry['slice'], entry['liver_mm2'], entry['tumor_mm2'])
+                for case in self.manifest['cases']
+                for entry in case['slices']
+            ]
+            side = self.manifest['settings']['image_size']
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f'{path}: a damaged slice store ({type(error).__name__}: {error}); '
+                'delete the folder and prepare it again'
+            ) from error
         for name, array in self._arrays.items():
             if array.shape != (len(self.rows), side, side) or array.dtype != np.uint8:
                 raise UserError(
@@ -74,7 +77,7 @@ class SliceStore:
         return self._arrays['images'][rows]
 
     def masks(self, rows: np.ndarray, target: str) -> np.ndarray:
-        """Masks uint8 [len(rows), side, side] of 'tumor', 'liver' (without tumour) or 'liver_or_tumor'; 255 is inside."""
+        """Masks uint8 [len(rows), side, side], 255 inside: 'tumor', 'liver' (without tumour) or 'liver_or_tumor'."""
         if target == 'tumor':
             return self._arrays['tumor'][rows]
         whole = self._arrays['liver'][rows]
@@ -90,8 +93,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f'{file}: cannot be read ({error}); delete the folder and prepare it again') from error
-    if manifest.get('format') != FORMAT:
-        raise UserError(f'{file}: format {manifest.get("format")!r}; expected {FORMAT}; delete the folder and prepare again')
+    found = manifest.get('format') if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise UserError(f'{file}: format {found!r}; expected {FORMAT}; delete the folder and prepare again')
     return manifest
 
 
@@ -132,12 +136,13 @@ def write_part(part: Path, arrays: dict[str, np.ndarray], case: dict[str, Any], 
 
 
 def read_part(part: Path) -> dict[str, Any]:
-    """The `settings` and the manifest entry `case` of a prepared case; both empty where there is none."""
+    """The `settings` and the manifest entry `case` of a prepared case; both empty where there is no whole one."""
     try:
         entry: dict[str, Any] = json.loads((part / 'case.json').read_text())
     except (OSError, ValueError):
         return {'settings': {}, 'case': {}}
-    return entry
+    whole = all((part / f'{name}.npy').exists() for name in _ARRAYS)  # deleting it may have been broken off
+    return entry if whole else {'settings': {}, 'case': {}}
 
 
 def _readable(manifest: dict[str, Any]) -> str:
@@ -150,5 +155,6 @@ def _readable(manifest: dict[str, Any]) -> str:
 
     text = json.dumps({**manifest, 'cases': [pull(case) for case in manifest['cases']]}, indent=2)
     for number, lines in enumerate(slices):
-        text = text.replace(f'"<{number}>"', f'[\n        {lines}\n      ]' if lines else '[]', 1)
+        inside = f'[\n        {lines}\n      ]' if lines else '[]'
+        text = text.replace(f'"slices": "<{number}>"', f'"slices": {inside}', 1)
     return text + '\n'

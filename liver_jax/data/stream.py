@@ -45,7 +45,10 @@ def eval_batches(store: SliceStore, rows: np.ndarray, target: str, batch_size: i
     """All `rows` once, in order; the last batch is filled up with its first row again, 'valid' [B] false there."""
     steps = -(-len(rows) // batch_size)
     return (
-        grain.MapDataset.range(steps).map(_Sequence(rows, batch_size)).map(_Gather(store, target)).to_iter_dataset(_READ)
+        grain.MapDataset.range(steps)
+        .map(_Sequence(rows, batch_size))
+        .map(_Gather(store, target))
+        .to_iter_dataset(_READ)
     )
 
 

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from liver_jax.data.layouts import Case
 from liver_jax.errors import UserError
 
 CANONICAL = ('L', 'P', 'S')
+UNREADABLE = (OSError, ValueError, EOFError, zlib.error, MemoryError, ImageFileError, HeaderDataError, HeaderTypeError)
 LABELS = {0: 'background', 1: 'liver', 2: 'tumour'}
 
 
@@ -51,20 +54,20 @@ def read_case(case: Case) -> Volume:
     hu = _array(case.image, image)
     if hu.dtype.kind == 'f' and not np.isfinite(hu).all():
         raise UserError(f'{case.image}: NaN or infinite voxels; expected finite HU, replace them (air is -1000)')
-    orientation = nib.orientations.io_orientation(image.affine)
-    if np.isnan(orientation).any():
+    if _is_singular(image.affine):
         raise UserError(f'{case.image}: its affine is singular; expected one that maps voxels to mm, repair the header')
+    orientation = nib.orientations.io_orientation(image.affine)
     transform = nib.orientations.ornt_transform(orientation, nib.orientations.axcodes2ornt(CANONICAL))
     spacing = np.asarray(image.header.get_zooms()[:3], float)[np.argsort(transform[:, 0])]
     x, y, z = (float(mm) for mm in spacing)
-    if min(x, y, z) <= 0:
+    if not all(0 < mm < np.inf for mm in (x, y, z)):
         raise UserError(f'{case.image}: voxel spacing {x}x{y}x{z} mm; expected positive numbers, repair the header')
     return Volume(
         hu=_canonical(hu, transform),
         labels=_canonical(labels, transform),
         spacing=(z, y, x),
         orientation=''.join(nib.orientations.ornt2axcodes(orientation)),
-        shape=image.shape,
+        shape=tuple(image.shape),
     )
 
 
@@ -72,17 +75,22 @@ def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     """Write `array` [i, j, k] with its voxel-to-mm `affine` (4x4, RAS+); compressed if the name ends in .gz. Atomic."""
     ending = '.nii.gz' if path.name.endswith('.gz') else '.nii'
     partial = path.with_name(f'.{path.name}.{os.getpid()}{ending}')
-    nib.save(nib.Nifti1Image(array, affine), partial)
-    os.replace(partial, path)
+    try:
+        nib.save(nib.Nifti1Image(array, affine), partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _open(path: Path) -> nib.Nifti1Image:
     try:
         image = nib.load(path)
-    except (OSError, ValueError, EOFError, zlib.error, nib.filebasedimages.ImageFileError) as error:
+    except UNREADABLE as error:
         raise UserError(f'{path}: not a readable NIfTI file ({_brief(error)}); download it again') from error
-    if not isinstance(image, nib.Nifti1Image | nib.Nifti1Pair) or len(image.shape) != 3:
+    if not isinstance(image, nib.Nifti1Image | nib.Nifti1Pair) or len(image.shape) != 3 or min(image.shape) < 1:
         raise UserError(f'{path}: an image of shape {_times(image.shape)}; expected a NIfTI volume with three axes')
+    if image.get_data_dtype().kind not in 'iuf':
+        raise UserError(f'{path}: voxels of type {image.get_data_dtype()}; expected one whole or real number each')
     return image
 
 
@@ -93,7 +101,7 @@ def _array(path: Path, image: nib.Nifti1Image) -> np.ndarray:
         if (proxy.slope, proxy.inter) == (1, 0):
             return np.asanyarray(proxy)
         return image.get_fdata(dtype=np.float32, caching='unchanged')
-    except (OSError, ValueError, EOFError, zlib.error, MemoryError) as error:
+    except UNREADABLE as error:
         raise UserError(f'{path}: its voxels cannot be read ({_brief(error)}); download it again') from error
 
 
@@ -102,9 +110,18 @@ def _labels(path: Path, array: np.ndarray) -> np.ndarray:
     for value in (1, 2):
         labels[array == value] = value
     if not np.array_equal(labels, array):
-        found = ', '.join(f'{value:g}' for value in np.unique(array)[:8])
+        strange = np.unique(array[labels != array])
+        found = ', '.join(f'{value:.9g}' for value in strange[:5]) + (', …' if len(strange) > 5 else '')
         raise UserError(f'{path}: labels {found}; expected only 0 (background), 1 (liver) and 2 (tumour)')
     return labels
+
+
+def _is_singular(affine: np.ndarray) -> bool:
+    """Asked before io_orientation, which fails on NaN and takes axes that run along one another."""
+    if not np.isfinite(affine).all():
+        return True
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    return not lengths.all() or bool(abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3)
 
 
 def _canonical(array: np.ndarray, transform: np.ndarray) -> np.ndarray:

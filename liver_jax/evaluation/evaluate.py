@@ -88,7 +88,7 @@ def score_empty(store: SliceStore, rows: np.ndarray, target: str) -> ImageScores
 
 def _eval_step(model: nn.Module, threshold: float, variables: Variables, batch: dict[str, jax.Array]) -> dict[str, Any]:
     """Counts, mean binary cross-entropy and prediction of each slice."""
-    logits = model.apply(variables, to_unit(batch['image']), train=False)
+    logits: Any = model.apply(variables, to_unit(batch['image']), train=False)
     soft = to_unit(batch['mask'])
     prediction = jax.nn.sigmoid(logits) >= threshold
     return {

@@ -76,12 +76,13 @@ def evaluate_run(workdir: Path, checkpoint: str, split: str, raw: Path | None) -
             run.config.data, raw=str(raw.absolute()), patients='', store=str(workdir.absolute() / 'external' / key)
         )
         store = SliceStore(prepare(data))
-        rows, name = np.arange(len(store)), 'external'
+        rows, name, warning = np.arange(len(store)), 'external', ''
     else:
         store = open_store(run.config)
-        rows, name = read_split(workdir / 'split.json', store).rows[split], split
+        parts = read_split(workdir / 'split.json', store)
+        rows, name, warning = parts.rows[split], split, parts.warning
     scores = run.evaluator(store, rows).run(run.variables)
-    results = describe_results(run, scores, name)
+    results = describe_results(run, scores, name, warning)
     write_json(workdir / 'evaluation' / f'{name}.json', results)
     return results
 
@@ -93,7 +94,7 @@ def open_store(config: Config) -> SliceStore:
     return store
 
 
-def describe_results(run: Run, scores: ImageScores, name: str) -> dict[str, Any]:
+def describe_results(run: Run, scores: ImageScores, name: str, warning: str = '') -> dict[str, Any]:
     """The results as plain data, rules beside the numbers."""
     config = run.config
     return {
@@ -106,6 +107,7 @@ def describe_results(run: Run, scores: ImageScores, name: str) -> dict[str, Any]
         'image_size': config.data.image_size,
         'threshold': config.eval.threshold,
         'empty_rule': EMPTY_RULE,
+        'warning': warning,
         'summary': summarise(scores),
         'cases': case_scores(scores),
         'images': image_scores(scores),

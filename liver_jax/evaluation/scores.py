@@ -14,7 +14,7 @@ NAMES = ('dice', 'iou', 'precision', 'recall', 'f1')
 
 @dataclasses.dataclass(frozen=True)
 class ImageScores:
-    """What one pass over slices gives, an entry per slice: counts [N], SSIM [N], and binary cross-entropy [N] or None."""
+    """What one pass over slices gives, an entry per slice: counts, SSIM, and binary cross-entropy (or None)."""
 
     slices: Sequence[SliceRow]
     counts: Counts
@@ -23,7 +23,7 @@ class ImageScores:
 
 
 def summarise(scores: ImageScores) -> dict[str, float]:
-    """Every score by its average: `dice_image` (mean over slices), `dice_case` (mean over cases), `dice_pooled` (all pixels).
+    """Every score by its average: `dice_image` (over slices), `dice_case` (over cases), `dice_pooled` (all pixels).
 
     `ssim` is the mean over slices, `ssim_case` over cases. Undefined (NaN) scores are left out of means; a mean of
     nothing is NaN.

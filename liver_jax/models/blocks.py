@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 Norm = Callable[..., nn.Module]
@@ -79,7 +78,7 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 def make_norm(kind: str, dtype: Any, train: bool) -> Norm:
-    """A partial of the normalisation layer: 'batch', 'group' (8 channels a group) or 'instance'; statistics in float32."""
+    """The normalisation layer: 'batch', 'group' (8 channels a group) or 'instance'; statistics in float32."""
     if kind == 'batch':
         return lambda **k: nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, **k)
     size = {'group': 8, 'instance': 1}[kind]

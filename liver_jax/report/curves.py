@@ -70,18 +70,18 @@ def make_curve_figure(histories: Histories, warning: str = '', best_by: str = 'v
     _align_steps(cells, histories)
     _draw_legend(cells[-1], colours, styles, best, best_by)
     if warning:
-        figure.text(0.15 / WIDTH, 0.12 / height, warning, fontsize=10, fontweight='bold',
-                    color=WARNING_COLOUR, va='bottom')
+        figure.text(
+            0.15 / WIDTH, 0.12 / height, warning, fontsize=10, fontweight='bold', color=WARNING_COLOUR, va='bottom'
+        )
     return figure
 
 
-def _series(
-    rows: list[dict[str, float]], key: str, positive: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+def _series(rows: list[dict[str, float]], key: str, positive: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values [N] of one key, by step, without gaps; `positive` for a logarithm."""
     values = {float(row['step']): float(row[key]) for row in rows if row.get(key) is not None}
-    kept = sorted((step, value) for step, value in values.items()
-                  if math.isfinite(value) and (value > 0 or not positive))
+    kept = sorted(
+        (step, value) for step, value in values.items() if math.isfinite(value) and (value > 0 or not positive)
+    )
     return np.array([step for step, _ in kept]), np.array([value for _, value in kept])
 
 
@@ -94,29 +94,37 @@ def _best_step(rows: list[dict[str, float]], key: str) -> tuple[int, float] | No
     return int(steps[index]), float(values[index])
 
 
-def _draw_curve(cell: Axes, steps: np.ndarray, values: np.ndarray, colour: str, style: LineStyle,
-                smooth: bool) -> None:
+def _draw_curve(cell: Axes, steps: np.ndarray, values: np.ndarray, colour: str, style: LineStyle, smooth: bool) -> None:
     """Draws one network's line: its points marked where they are few, a band with its mean where noisy."""
     if smooth and len(values) > NOISY:
         cell.plot(steps, values, color=colour, linewidth=0.6, alpha=0.3, label='each step')
         window = len(values) // 30
         mean = np.convolve(values, np.ones(window) / window, mode='valid')
         start = window // 2
-        steps, values = steps[start:start + len(mean)], mean
+        steps, values = steps[start : start + len(mean)], mean
     marker = 'o' if len(values) <= FEW else ''
     cell.plot(steps, values, color=colour, linestyle=style, linewidth=1.8, marker=marker, markersize=3.5)
 
 
-def _mark_best(cell: Axes, steps: np.ndarray, values: np.ndarray, best: tuple[int, float] | None, colour: str,
-               star: bool) -> None:
+def _mark_best(
+    cell: Axes, steps: np.ndarray, values: np.ndarray, best: tuple[int, float] | None, colour: str, star: bool
+) -> None:
     """Draws a thin line at the best step and, on validation curves, a star on the curve."""
     if best is None:
         return
     cell.axvline(best[0], color=colour, linewidth=0.9, linestyle=':', zorder=1)
     at = steps == best[0]
     if star and at.any():
-        cell.plot(steps[at], values[at], color=colour, marker='*', markersize=13, markeredgecolor='black',
-                  markeredgewidth=0.8, zorder=5)
+        cell.plot(
+            steps[at],
+            values[at],
+            color=colour,
+            marker='*',
+            markersize=13,
+            markeredgecolor='black',
+            markeredgewidth=0.8,
+            zorder=5,
+        )
 
 
 def _dress(cell: Axes, key: str, title: str, logarithmic: bool) -> None:
@@ -156,8 +164,13 @@ def _align_steps(cells: Sequence[Axes], histories: Histories) -> None:
                 cell.set_xlim(min(steps) - margin, max(steps) + margin)
 
 
-def _draw_legend(cell: Axes, colours: dict[str, str], styles: dict[str, LineStyle],
-                 best: dict[str, tuple[int, float] | None], best_by: str) -> None:
+def _draw_legend(
+    cell: Axes,
+    colours: dict[str, str],
+    styles: dict[str, LineStyle],
+    best: dict[str, tuple[int, float] | None],
+    best_by: str,
+) -> None:
     """Uses the last cell for what the lines mean and where each network was best."""
     cell.axis('off')
     handles = []
@@ -165,9 +178,28 @@ def _draw_legend(cell: Axes, colours: dict[str, str], styles: dict[str, LineStyl
         found = best[name]
         where = f'best at step {found[0]:,}: {found[1]:.4f}' if found else 'best: not recorded'
         marker = '*' if found else ''
-        handles.append(Line2D([], [], color=colour, linestyle=styles[name], linewidth=2, marker=marker,
-                              markersize=12, markeredgecolor='black', label=f'{name}\n{where}'))
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=colour,
+                linestyle=styles[name],
+                linewidth=2,
+                marker=marker,
+                markersize=12,
+                markeredgecolor='black',
+                label=f'{name}\n{where}',
+            )
+        )
     if handles:
         title = f'star, dotted line: best validation\nby {best_by}'
-        cell.legend(handles=handles, loc='center', fontsize=10.5, handlelength=4, labelspacing=1.4,
-                    frameon=False, title=title, title_fontsize=9.5)
+        cell.legend(
+            handles=handles,
+            loc='center',
+            fontsize=10.5,
+            handlelength=4,
+            labelspacing=1.4,
+            frameon=False,
+            title=title,
+            title_fontsize=9.5,
+        )

@@ -120,12 +120,23 @@ def make_panel_figure(title: str, panels: Sequence[Panel], warning: str = '') ->
             left = MARGIN + column * (CELL + GAP)
             cells.append(figure.add_axes((left / width, bottom / height, CELL / width, CELL / height)))
         _draw_row(cells, panel, colours, boxes[row])
-    figure.legend(handles=_legend(colours, magnified=any(boxes)), loc='upper center', fontsize=9,
-                  ncols=4 if columns == 5 else 2, bbox_to_anchor=(0.5, foot / height), facecolor='#202020',
-                  labelcolor='white', framealpha=1, borderaxespad=0, handlelength=2.2, columnspacing=1.6)
+    figure.legend(
+        handles=_legend(colours, magnified=any(boxes)),
+        loc='upper center',
+        fontsize=9,
+        ncols=4 if columns == 5 else 2,
+        bbox_to_anchor=(0.5, foot / height),
+        facecolor='#202020',
+        labelcolor='white',
+        framealpha=1,
+        borderaxespad=0,
+        handlelength=2.2,
+        columnspacing=1.6,
+    )
     if warning:
-        figure.text(MARGIN / width, MARGIN / height, warning, fontsize=10, fontweight='bold',
-                    color=WARNING_COLOUR, va='bottom')
+        figure.text(
+            MARGIN / width, MARGIN / height, warning, fontsize=10, fontweight='bold', color=WARNING_COLOUR, va='bottom'
+        )
     return figure
 
 
@@ -158,8 +169,9 @@ def _draw_row(cells: Sequence[Axes], panel: Panel, colours: dict[str, str], box:
     _draw_image(cells[0], panel.image, whole, 'CT')
     if box:
         top, left, side = box
-        cells[0].add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor='white',
-                                     linewidth=1, linestyle=DASHES))
+        cells[0].add_patch(
+            Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor='white', linewidth=1, linestyle=DASHES)
+        )
         magnified, view = f'   ×{max(rows, columns) / side:.1f}', (top, left, side, side)
     else:
         magnified, view = '', whole

@@ -89,9 +89,24 @@ def comparison_text(comparison: dict[str, Any], width: int) -> str:
     for table in _tables(comparison):
         heading = [*textwrap.wrap(table.title.upper(), width), *textwrap.wrap(table.caption, width)]
         parts.append('\n'.join([*heading, *_text_table(table, width)]))
-    lines = [textwrap.fill(line, width, initial_indent='- ', subsequent_indent='  ')
-             for line in _protocol_lines(protocol)]
+    lines = [
+        textwrap.fill(line, width, initial_indent='- ', subsequent_indent='  ') for line in _protocol_lines(protocol)
+    ]
     parts.append('\n'.join(['PROTOCOL', *lines]))
+    return '\n\n'.join(parts) + '\n'
+
+
+def evaluation_text(results: Mapping[str, Any], width: int) -> str:
+    """One network's results (`WORKDIR/evaluation/<split>.json`) for a terminal of `width` columns."""
+    width = max(width, 20)
+    name, scores = _display_name(results['model']), results['summary']
+    heading = f'{name}, step {results["step"]}, {results["split"]}: {len(results["images"])} slices'
+    parts = ['\n'.join(['!' * width, *textwrap.wrap(f'WARNING: {results["warning"]}', width), '!' * width])]
+    parts = (parts if results.get('warning') else []) + [heading]
+    for title, columns in (('averaged as in the original study', STUDY_COLUMNS), ('per case', CASE_COLUMNS)):
+        table = _Table(title, '', columns, {name: scores})
+        parts.append('\n'.join([title, *_text_table(table, width)]))
+    parts.append(textwrap.fill(f'Empty masks: {results["empty_rule"]}', width))
     return '\n\n'.join(parts) + '\n'
 
 
@@ -100,13 +115,22 @@ def _tables(comparison: dict[str, Any]) -> list[_Table]:
     baselines = comparison.get('baselines', {})
     scored = models | {_display_name(key): scores for key, scores in baselines.items()}
     return [
-        _Table('Scores, averaged as in the original study',
-               'Dice, IoU and SSIM: mean over images. Precision, recall and F1: pooled over all pixels '
-               '(pooled F1 is pooled Dice).', STUDY_COLUMNS, scored),
-        _Table('The same scores per case', 'Every score computed per case, then averaged over cases.',
-               CASE_COLUMNS, scored),
-        _Table('The networks', 'GFLOPs: one forward pass of one slice. Best step: where validation was best.',
-               COST_COLUMNS, models),
+        _Table(
+            'Scores, averaged as in the original study',
+            'Dice, IoU and SSIM: mean over images. Precision, recall and F1: pooled over all pixels '
+            '(pooled F1 is pooled Dice).',
+            STUDY_COLUMNS,
+            scored,
+        ),
+        _Table(
+            'The same scores per case', 'Every score computed per case, then averaged over cases.', CASE_COLUMNS, scored
+        ),
+        _Table(
+            'The networks',
+            'GFLOPs: one forward pass of one slice. Best step: where validation was best.',
+            COST_COLUMNS,
+            models,
+        ),
     ]
 
 
@@ -139,8 +163,9 @@ def _cell(scores: Mapping[str, Any], column: _Column) -> str:
 
 
 def _markdown_table(table: _Table) -> str:
-    headings = [f'{column.heading} ({column.average})' if column.average else column.heading
-                for column in table.columns]
+    headings = [
+        f'{column.heading} ({column.average})' if column.average else column.heading for column in table.columns
+    ]
     rows = [['', *headings], ['---', *['---:'] * len(headings)]]
     for name, scores in table.rows.items():
         rows.append([name.replace('|', r'\|'), *(_cell(scores, column) for column in table.columns)])
@@ -155,7 +180,7 @@ def _text_table(table: _Table, width: int) -> list[str]:
         lines = _aligned(table.rows, columns, short)
         if max(map(len, lines)) <= width:
             break
-    left_out = [column.heading for column in table.columns[len(columns):]]
+    left_out = [column.heading for column in table.columns[len(columns) :]]
     if left_out:
         lines += textwrap.wrap(f'(too narrow for: {", ".join(left_out)})', width)
     return [line[:width] for line in lines]
@@ -168,6 +193,4 @@ def _aligned(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[_Column], 
         grid.append(['', *(column.average for column in columns)])
     grid += [[name, *(_cell(scores, column) for column in columns)] for name, scores in rows.items()]
     widths = [max(map(len, texts)) for texts in zip(*grid, strict=True)]
-    return [
-        '  '.join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in grid
-    ]
+    return ['  '.join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in grid]

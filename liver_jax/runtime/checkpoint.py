@@ -73,7 +73,7 @@ class Checkpoints:
             raise UserError(f'{self._folder}: no checkpoint there yet; expected a run that finished its first epoch')
         named = {'best': self.best_step, 'latest': self.latest_step}
         step = named[which]() if which in named else int(which) if which.isdecimal() else None
-        if step not in steps:
+        if step is None or step not in steps:
             known = ', '.join(map(str, steps))
             raise UserError(f'--checkpoint={which}: not in {self._folder}; expected best, latest or a step of {known}')
         return step

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 RESUME_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on where it stopped
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 (asked for, not an error)
     """Stopped on request, with everything saved."""
 
 

@@ -44,6 +44,8 @@ def read_run_config(workdir: Path) -> Config:
         raise UserError(f'{workdir}: no config.json there; expected a folder made by `liver-jax train`') from error
     except (OSError, ValueError) as error:
         raise UserError(f'{file}: cannot be read ({error}); expected the JSON that `liver-jax train` wrote') from error
+    except UserError as error:
+        raise UserError(f'{file}: {error}; it was changed, or made by another version') from error
 
 
 def write_atomically(path: Path, text: str) -> None:

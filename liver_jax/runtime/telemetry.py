@@ -19,8 +19,9 @@ class Telemetry:
         self._file = workdir / 'metrics.jsonl'
         kept = [row for row in read_history(workdir) if row['step'] <= step]
         write_atomically(self._file, ''.join(json.dumps(row) + '\n' for row in kept))
-        self._lines = open(self._file, 'a', buffering=1)
-        self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1)
+        self._lines = open(self._file, 'a', buffering=1)  # noqa: SIM115 (closed on leaving)
+        # The name of its file is host and second: the suffix keeps a quick restart from writing over the file before.
+        self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1, filename_suffix=f'.{step}')
 
     def __enter__(self) -> 'Telemetry':
         """Nothing to do: it is open."""

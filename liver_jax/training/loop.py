@@ -1,4 +1,4 @@
-"""The training run: evaluate -> save -> next batch -> step -> log, in this order, until early stopping or the last epoch.
+"""The training run: evaluate -> save -> next batch -> step -> log, in this order, until it stops or ends.
 
 The order matters: a checkpoint at step n holds the state and stream position before step n, together with every
 validation up to there, so a run that goes on from it repeats nothing and skips nothing.
@@ -14,7 +14,6 @@ from typing import Any
 import grain
 import jax
 import numpy as np
-from flax import linen as nn
 from tqdm import tqdm
 
 from liver_jax.config import Config
@@ -51,6 +50,7 @@ class Progress:
     validated: int = -1  # the last step that was validated
     best_step: int | None = None
     best_score: float | None = None
+    losses: list[float] = dataclasses.field(default_factory=list)  # of the steps since the last logged one
 
     def after(self, step: int, score: float) -> 'Progress':
         """After validation at `step`. The best is the highest score, the earlier of equals; NaN never is."""
@@ -76,19 +76,20 @@ def train(config: Config, workdir: Path) -> Path:
         UserError: a store, split or run folder that does not fit the config, or a non-finite loss.
         Interrupted: Ctrl-C or SIGTERM; everything is saved and the same call goes on.
     """
-    mesh = make_mesh()
-    check_divisible('train.batch_size', config.train.batch_size, mesh)
-    check_divisible('eval.batch_size', config.eval.batch_size, mesh)
-    store = open_store(config)
-    open_run(workdir, config)
-    split = load_or_make_split(workdir / 'split.json', store, config.split)
-    _announce(config, split, store, mesh.size)
-    with watch_signals() as stop, Checkpoints(workdir / 'checkpoints') as checkpoints:
-        run = _Run(config, workdir, store, split, mesh, checkpoints, stop)
-        if run.finished:
-            log.info('%s: already finished at step %d', workdir, run.step)
-            return workdir
-        run.to_the_end()
+    with watch_signals() as stop:
+        mesh = make_mesh()
+        check_divisible('train.batch_size', config.train.batch_size, mesh)
+        check_divisible('eval.batch_size', config.eval.batch_size, mesh)
+        store = open_store(config)
+        open_run(workdir, config)
+        split = load_or_make_split(workdir / 'split.json', store, config.split)
+        _announce(config, split, store, mesh.size)
+        with Checkpoints(workdir / 'checkpoints') as checkpoints:
+            run = _Run(config, workdir, store, split, mesh, checkpoints, stop)
+            if run.finished:
+                log.info('%s: already finished at step %d', workdir, run.step)
+            else:
+                run.to_the_end()
     return workdir
 
 
@@ -134,7 +135,7 @@ class _Run:
         state = self._initial_state()
         stream = iter(self._batches())
         stream.set_state(self.progress.position)
-        meter = _Meter(self.config.train.batch_size)
+        meter = _Meter(self.workdir, self.config.train.batch_size, self.progress.losses)
         bar = tqdm(
             total=self.total, initial=self.step, desc=DISPLAY_NAMES[self.config.model.name], unit='step',
             disable=None, dynamic_ncols=True,
@@ -145,20 +146,20 @@ class _Run:
                     if self.step and self.step % self.epoch_steps == 0 and self.progress.validated != self.step:
                         self._log(telemetry, bar, meter)
                         self._validate(state, telemetry)
-                        self._save(state, stream)
+                        self._save(state, stream, meter)
                         meter.restart()
                     if self.finished:
                         break
                     if self.stop.requested:
                         self._log(telemetry, bar, meter)
-                        self._save(state, stream)
+                        self._save(state, stream, meter)
                         raise Interrupted(f'stopped at step {self.step} of {self.total}, saved in {self.workdir}')
                     batch = next(stream)
                     with jax.transfer_guard('disallow'):
                         device = put_batch({name: batch[name] for name in ('image', 'mask', 'draws')}, self.mesh)
                         augmented = self.augment(device['image'], device['mask'], device['draws'])
                         state, metrics = self.step_fn(state, augmented)
-                    if meter.full(self.config.train.log_every_steps):
+                    if self.step % self.config.train.log_every_steps == 0:
                         self._log(telemetry, bar, meter)
                     self.step += 1
                     meter.add(self.step, metrics)
@@ -180,6 +181,7 @@ class _Run:
 
     def _initial_state(self) -> TrainState:
         """A fresh state, or that of the latest checkpoint."""
+
         def init() -> TrainState:
             return init_state(self.model, self.optimizer, self.config.data.image_size, self.config.seed, self.mesh)
 
@@ -211,58 +213,61 @@ class _Run:
         references = self.store.masks(rows, self.config.data.target) >= HALF
         return overlay(self.store.images(rows), references, self.previews.predict(state.variables))
 
-    def _save(self, state: TrainState, stream: Any) -> None:
+    def _save(self, state: TrainState, stream: Any, meter: '_Meter') -> None:
         position = {name: int(value) for name, value in stream.get_state().items()}
-        self.progress = dataclasses.replace(self.progress, position=position)
+        self.progress = dataclasses.replace(self.progress, position=position, losses=meter.losses)
         self.checkpoints.save(self.step, state.variables, state.opt_state, self.progress.to_json())
 
     def _log(self, telemetry: Telemetry, bar: Any, meter: '_Meter') -> None:
-        """Fetch what the device has reported since the last time; a non-finite loss ends the run, unsaved."""
-        if not meter.steps:
+        """Fetch what the device has reported up to `self.step`, and write a row if that is a step to log."""
+        meter.fetch()
+        if not meter.losses or self.step % self.config.train.log_every_steps:
             return
-        steps, rows, rate = meter.collect()
-        for step, row in zip(steps, rows, strict=True):
-            if not math.isfinite(row['loss']):
-                raise UserError(
-                    f'{self.workdir}: the loss is {row["loss"]} at step {step}; the checkpoints before it are whole; '
-                    'lower optim.learning_rate or look at the volumes with extreme values, and use a new --workdir'
-                )
-        loss = sum(row['loss'] for row in rows) / len(rows)
-        values = {'loss': loss, 'learning_rate': rows[-1]['learning_rate'], 'images_per_second': rate}
-        telemetry.scalars(steps[-1], {f'train/{name}': value for name, value in values.items()})
-        bar.set_postfix_str(f'loss {loss:.4f}, {rate:.0f} img/s', refresh=False)
-        bar.update(steps[-1] - bar.n)
+        row = meter.row()
+        telemetry.scalars(self.step, {f'train/{name}': value for name, value in row.items()})
+        bar.set_postfix_str(f'loss {row["loss"]:.4f}, {row["images_per_second"]:.0f} img/s', refresh=False)
+        bar.update(self.step - bar.n)
 
 
 class _Meter:
-    """Metrics still on the device, and the pace."""
+    """Losses since the last logged step, some of them still on the device, and the pace."""
 
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
-        self._metrics: list[Any] = []
-        self.steps: list[int] = []
+    def __init__(self, workdir: Path, batch_size: int, losses: list[float]) -> None:
+        self.losses, self._workdir, self._batch_size = list(losses), workdir, batch_size
+        self._waiting: list[tuple[int, dict[str, jax.Array]]] = []
+        self._learning_rate = math.nan
+        self._timed = 0
         self.restart()
 
     def restart(self) -> None:
         """Forget time spent on anything but training."""
-        self._since = time.monotonic()
+        self._since, self._timed = time.monotonic(), 0
 
-    def add(self, step: int, metrics: Any) -> None:
-        self.steps.append(step)
-        self._metrics.append(metrics)
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """The metrics of the step that led to `step`, not fetched yet."""
+        self._waiting.append((step, metrics))
 
-    def full(self, every: int) -> bool:
-        """Whether the last step is one to log at."""
-        return bool(self.steps) and self.steps[-1] % every == 0
+    def fetch(self) -> None:
+        """Bring everything to the host; raises UserError at the first loss that is not finite."""
+        waiting, self._waiting = self._waiting, []
+        for (step, _), metrics in zip(waiting, jax.device_get([each for _, each in waiting]), strict=True):
+            loss = float(metrics['loss'])
+            if not math.isfinite(loss):
+                raise UserError(
+                    f'{self._workdir}: the loss is {loss} at step {step}; the checkpoints before it are whole; '
+                    'lower optim.learning_rate or look for volumes with extreme values, and use a new --workdir'
+                )
+            self.losses.append(loss)
+            self._learning_rate = float(metrics['learning_rate'])
+            self._timed += 1
 
-    def collect(self) -> tuple[list[int], list[dict[str, float]], float]:
-        """Steps, their metrics on the host, and slices per second; empties the meter."""
-        steps, rows = self.steps, jax.device_get(self._metrics)
-        self.steps, self._metrics = [], []
-        now = time.monotonic()
-        rate = len(steps) * self._batch_size / max(now - self._since, 1e-9)
-        self._since = now
-        return steps, [{name: float(value) for name, value in row.items()} for row in rows], rate
+    def row(self) -> dict[str, float]:
+        """Mean loss since the last row, current learning rate, slices per second; starts anew."""
+        rate = self._timed * self._batch_size / max(time.monotonic() - self._since, 1e-9)
+        loss = sum(self.losses) / len(self.losses)
+        self.losses = []
+        self.restart()
+        return {'loss': loss, 'learning_rate': self._learning_rate, 'images_per_second': rate}
 
 
 def _announce(config: Config, split: Split, store: SliceStore, devices: int) -> None:

@@ -6,7 +6,7 @@ from liver_jax.config import OptimConfig
 
 
 def make_schedule(config: OptimConfig, steps_per_epoch: int, epochs: int) -> optax.Schedule:
-    """step -> learning rate: linear warm-up, then constant or cosine down to zero (Loshchilov and Hutter, ICLR 2017)."""
+    """step -> learning rate: linear warm-up, then constant or cosine to zero (Loshchilov and Hutter, ICLR 2017)."""
     total = steps_per_epoch * epochs
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total - 1)
     if config.schedule == 'cosine':

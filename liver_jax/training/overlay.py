@@ -6,7 +6,7 @@ REFERENCE, PREDICTION = (0, 158, 115), (230, 159, 0)  # Okabe and Ito's green an
 
 
 def overlay(images: np.ndarray, references: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """uint8 images and boolean masks [N, H, W] -> one uint8 picture [H, N * W, 3]; green reference, orange prediction."""
+    """uint8 images, boolean masks [N, H, W] -> one uint8 picture [H, N * W, 3]; green reference, orange prediction."""
     picture = np.repeat(images[..., None], 3, axis=-1)
     picture[_outline(references)] = REFERENCE
     picture[_outline(predictions)] = PREDICTION

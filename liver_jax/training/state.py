@@ -27,7 +27,9 @@ class TrainState:
         return {'params': self.params, 'batch_stats': self.batch_stats}
 
 
-def init_state(model: nn.Module, optimizer: optax.GradientTransformation, image_size: int, seed: int, mesh: Mesh) -> TrainState:
+def init_state(
+    model: nn.Module, optimizer: optax.GradientTransformation, image_size: int, seed: int, mesh: Mesh
+) -> TrainState:
     """A fresh state, computed where it will live: replicated over the mesh."""
 
     def init(key: jax.Array) -> TrainState:

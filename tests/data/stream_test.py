@@ -1,0 +1,108 @@
+"""The streams: order, exact resume, independence of threads, what a batch holds."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from liver_jax.data.store import SliceStore
+from liver_jax.data.stream import eval_batches, steps_per_epoch, train_batches
+
+
+@pytest.fixture(scope='module')
+def store(config):
+    return SliceStore(Path(config.data.store))
+
+
+def batches(store, config, rows, batch_size=4, steps=12, seed=0):
+    return iter(train_batches(store, rows, 'tumor', config.augment, batch_size, steps, seed))
+
+
+def flat(batch):
+    return [*batch['draws'].values(), batch['rows'], batch['image'], batch['mask']]
+
+
+def assert_same(first, second):
+    for one, other in zip(flat(first), flat(second), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_every_slice_is_seen_once_per_epoch_in_a_new_order(store, config):
+    rows = np.arange(3, 23)
+    seen = np.concatenate([batch['rows'] for batch in batches(store, config, rows, 4, 10)])
+    assert sorted(seen[:20]) == sorted(seen[20:]) == rows.tolist()
+    assert seen[:20].tolist() != seen[20:].tolist()
+
+
+def test_epochs_follow_without_a_gap_when_the_batch_does_not_divide_them(store, config):
+    rows = np.arange(7)
+    seen = np.concatenate([batch['rows'] for batch in batches(store, config, rows, 3, 7)])
+    assert all(sorted(seen[start : start + 7]) == rows.tolist() for start in (0, 7, 14))
+
+
+def test_more_slices_in_a_batch_than_there_are(store, config):
+    batch = next(batches(store, config, np.arange(3), 8, 1))
+    assert sorted(batch['rows'][:3]) == sorted(batch['rows'][3:6]) == [0, 1, 2]
+
+
+def test_resume_is_exact(store, config):
+    rows = np.arange(len(store))
+    unbroken = list(batches(store, config, rows))
+    first = batches(store, config, rows)
+    for _ in range(5):
+        next(first)
+    position = first.get_state()
+    assert position == {'next_index': 5}
+    second = batches(store, config, rows)
+    second.set_state(position)
+    resumed = list(second)
+    assert len(resumed) == 7
+    for one, other in zip(unbroken[5:], resumed, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize('threads', [0, 7])
+def test_stream_does_not_depend_on_the_number_of_threads(store, config, threads, monkeypatch):
+    import grain
+
+    from liver_jax.data import stream
+
+    rows = np.arange(len(store))
+    expected = list(batches(store, config, rows))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads and 3)
+    monkeypatch.setattr(stream, '_READ', options)
+    for one, other in zip(expected, batches(store, config, rows), strict=True):
+        assert_same(one, other)
+
+
+def test_seed_changes_order_and_draws(store, config):
+    rows = np.arange(len(store))
+    first, second = next(batches(store, config, rows, seed=0)), next(batches(store, config, rows, seed=1))
+    assert first['rows'].tolist() != second['rows'].tolist()
+    assert (first['draws']['noise_seed'] != second['draws']['noise_seed']).all()
+
+
+def test_draws_differ_between_steps_and_slices(store, config):
+    certain = dataclasses.replace(config, augment=dataclasses.replace(config.augment, rotate=1.0))
+    angles = np.stack([batch['draws']['angle'] for batch in batches(store, certain, np.arange(8))])
+    assert len(np.unique(angles)) == angles.size
+
+
+def test_batch_holds_the_slices_of_its_rows(store, config):
+    batch = next(batches(store, config, np.arange(len(store))))
+    np.testing.assert_array_equal(batch['image'], store.images(batch['rows']))
+    np.testing.assert_array_equal(batch['mask'], store.masks(batch['rows'], 'tumor'))
+
+
+def test_evaluation_sees_each_row_once_in_order_and_marks_the_padding(store):
+    rows = np.arange(2, 13)
+    seen = list(eval_batches(store, rows, 'liver_or_tumor', 4))
+    assert np.concatenate([batch['rows'][batch['valid']] for batch in seen]).tolist() == rows.tolist()
+    assert [len(batch['rows']) for batch in seen] == [4, 4, 4]
+    assert seen[-1]['valid'].tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize(('slices', 'batch', 'steps'), [(227, 8, 28), (3, 8, 1), (8, 8, 1), (12, 8, 2)])
+def test_steps_per_epoch(slices, batch, steps):
+    assert steps_per_epoch(slices, batch) == steps
