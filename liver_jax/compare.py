@@ -22,7 +22,7 @@ from liver_jax.report.panels import Panel, draw_panels
 from liver_jax.report.tables import comparison_markdown, comparison_text
 from liver_jax.runtime.run_folder import open_run, write_atomically, write_json
 from liver_jax.runtime.telemetry import read_history
-from liver_jax.training.loop import train
+from liver_jax.training.loop import model_line, train
 
 log = logging.getLogger(__name__)
 PER_FIGURE = 4  # slices
@@ -39,13 +39,18 @@ def compare(config: Config, workdir: Path, width: int) -> str:
     store = open_store(config)
     open_run(workdir, config)
     split = load_or_make_split(workdir / 'split.json', store, config.split)
+    configs = {
+        name: dataclasses.replace(config, model=dataclasses.replace(config.model, name=name)) for name in NETWORKS
+    }
+    for each in configs.values():
+        log.info('%s', model_line(each))
     runs: dict[str, Run] = {}
     scores: dict[str, ImageScores] = {}
-    for name in NETWORKS:
+    for name, each in configs.items():
         run_folder = workdir / name
         run_folder.mkdir(exist_ok=True)
         shutil.copyfile(workdir / 'split.json', run_folder / 'split.json')
-        train(dataclasses.replace(config, model=dataclasses.replace(config.model, name=name)), run_folder)
+        train(each, run_folder)
         runs[name] = load_run(run_folder)
         scores[name] = runs[name].evaluator(store, split.rows['test']).run(runs[name].variables)
         results = describe_results(runs[name], scores[name], 'test', split.warning)
@@ -107,7 +112,8 @@ def _draw(workdir: Path, store: SliceStore, split: Split, runs: dict[str, Run], 
             panels = _panels(store, rows[indices], runs, {name: values[indices] for name, values in dice.items()})
             draw_panels(workdir / 'figures' / f'{file}.png', title, panels, split.warning)
     histories = {DISPLAY_NAMES[name]: read_history(workdir / name) for name in runs}
-    draw_curves(workdir / 'figures' / 'training_curves.png', histories, split.warning)
+    monitor = runs['unet'].config.train.monitor
+    draw_curves(workdir / 'figures' / 'training_curves.png', histories, split.warning, f'val/{monitor}')
 
 
 def _panels(store: SliceStore, rows: np.ndarray, runs: dict[str, Run], dice: dict[str, np.ndarray]) -> list[Panel]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from configs import default
 
+from configs import default
 from liver_jax.config import Config, config_from
 from liver_jax.data.volumes import write_nifti
 

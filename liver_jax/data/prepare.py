@@ -133,7 +133,7 @@ def _prepare_all(cases: list[Case], settings: dict[str, Any], working: Path, wor
                 for _ in pool.map(_prepare_case, *zip(*todo, strict=True), [settings] * len(todo)):
                     bar.update()
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
                 raise
     return parts
 

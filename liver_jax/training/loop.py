@@ -270,13 +270,16 @@ class _Meter:
         return {'loss': loss, 'learning_rate': self._learning_rate, 'images_per_second': rate}
 
 
-def _announce(config: Config, split: Split, store: SliceStore, devices: int) -> None:
+def model_line(config: Config) -> str:
+    """The network with its number of parameters and FLOPs, for the log."""
     model = describe_model(build_model(config.model), config.data.image_size)
+    name, parameters = DISPLAY_NAMES[config.model.name], model['parameters'] / 1e6
+    return f'{name}: {parameters:.2f} M parameters, {model["gflops"]:.2f} GFLOPs per slice (forward)'
+
+
+def _announce(config: Config, split: Split, store: SliceStore, devices: int) -> None:
     counts = split.counts(store)
-    log.info(
-        '%s: %.2f M parameters, %.2f GFLOPs per slice; target %s; %d device(s)',
-        DISPLAY_NAMES[config.model.name], model['parameters'] / 1e6, model['gflops'], config.data.target, devices,
-    )  # fmt: skip
+    log.info('%s; target %s; %d device(s)', model_line(config), config.data.target, devices)
     parts = ', '.join(f'{part} {count["patients"]} patients/{count["slices"]} slices' for part, count in counts.items())
     log.info('split by %s: %s', config.split.by, parts)
     if split.warning:

@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from configs import default
 from scipy import ndimage
 
+from configs import default
 from liver_jax.config import config_from
 from liver_jax.data import augment as augmentation
 from liver_jax.data.draws import draw, identity_draws
@@ -94,9 +94,7 @@ def test_contrast_brightness_and_gamma_by_hand():
     np.testing.assert_allclose(
         with_draws(image, contrast=0.5, brightness=0.1)['image'].ravel(), [0.45, 0.55, 0.65, 0.75], atol=1e-6
     )
-    np.testing.assert_allclose(
-        with_draws(image, gamma=2)['image'].ravel(), [0.04, 0.16, 0.36, 0.64], atol=1e-6
-    )
+    np.testing.assert_allclose(with_draws(image, gamma=2)['image'].ravel(), [0.04, 0.16, 0.36, 0.64], atol=1e-6)
 
 
 def test_noise_has_the_drawn_deviation_and_depends_on_its_seed():
@@ -114,4 +112,5 @@ def test_draws_follow_probability_and_range():
     assert np.rad2deg(np.abs(draws['angle'])).max() == pytest.approx(CONFIG.rotate_degrees, rel=0.01)
     low, high = CONFIG.scale_range
     assert low <= draws['scale'].min() < draws['scale'].max() <= high
-    assert {name: values.dtype for name, values in draws.items() if values.dtype != np.float32} == {'noise_seed': np.uint32}
+    assert draws.pop('noise_seed').dtype == np.uint32
+    assert {values.dtype for values in draws.values()} == {np.dtype(np.float32)}

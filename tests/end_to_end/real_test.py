@@ -1,16 +1,17 @@
 """On real LiTS volumes, where LIVER_JAX_LITS names their folder (Kaggle's layout, volumes 0 to 5)."""
 
+import dataclasses
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_ct import small_config
 
 from liver_jax.data.prepare import prepare
 from liver_jax.data.store import SliceStore
 from liver_jax.runtime.telemetry import read_history
 from liver_jax.training.loop import train
+from small_ct import small_config
 
 LITS = os.environ.get('LIVER_JAX_LITS', '')
 pytestmark = pytest.mark.skipif(not LITS, reason='LIVER_JAX_LITS is not set')
@@ -40,9 +41,7 @@ def test_soft_masks_keep_the_area(real):
     rows = np.arange(len(store))
     for target, area in (('tumor', 'tumor_area'), ('liver_or_tumor', 'liver_area')):
         kept = store.masks(rows, target).sum((1, 2), dtype=float) / 255 * (512 / 32) ** 2
-        pixels = {
-            case['name']: case['spacing_mm'][1] * case['spacing_mm'][2] for case in store.manifest['cases']
-        }
+        pixels = {case['name']: case['spacing_mm'][1] * case['spacing_mm'][2] for case in store.manifest['cases']}
         expected = np.array([getattr(row, area) / pixels[row.case] for row in store.rows])
         assert kept.sum() == pytest.approx(expected.sum(), rel=0.01)
 
@@ -58,12 +57,11 @@ def test_liver_is_on_the_left_of_the_picture_and_looks_like_liver(real):
 
 
 def test_a_small_network_learns_real_liver(real, tmp_path):
-    import dataclasses
-
     merged = dataclasses.replace(
         real,
         data=dataclasses.replace(real.data, target='liver_or_tumor'),
         split=dataclasses.replace(real.split, by='slice'),
+        train=dataclasses.replace(real.train, epochs=6),
     )
     train(merged, tmp_path / 'run')
     validation = [row for row in read_history(tmp_path / 'run') if 'val/loss' in row]

@@ -6,12 +6,12 @@ import subprocess
 import jax
 import numpy as np
 import pytest
-from small_ct import command
 
 from liver_jax.evaluation.run import load_run
 from liver_jax.runtime.interrupt import RESUME_CODE
 from liver_jax.runtime.telemetry import read_history
 from liver_jax.training.loop import train
+from small_ct import command
 
 
 @pytest.fixture(scope='module')

@@ -63,4 +63,4 @@ def test_dice_and_iou_are_tied_by_their_identity(rows):
     defined = ~np.isnan(scores['dice'])
     dice, iou = scores['dice'][defined], scores['iou'][defined]
     np.testing.assert_allclose(dice, 2 * iou / (1 + iou), atol=1e-12)
-    assert ((0 <= iou) & (iou <= dice) & (dice <= 1)).all()
+    assert ((iou >= 0) & (iou <= dice) & (dice <= 1)).all()

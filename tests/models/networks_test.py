@@ -74,14 +74,12 @@ def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32(name):
     )
     assert logits.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(updated['batch_stats'])} == {jnp.dtype('float32')}
-    jaxpr = str(jax.make_jaxpr(lambda v: model.apply(v, jnp.zeros((1, 32, 32, 1)), train=False))(variables_like(variables)))
+    forward = jax.make_jaxpr(lambda v: model.apply(v, jnp.zeros((1, 32, 32, 1)), train=False))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables)
+    jaxpr = str(forward(zeros))
     convolutions = [line for line in jaxpr.splitlines() if 'conv_general_dilated' in line]
     assert convolutions
     assert all('bf16' in line for line in convolutions)
-
-
-def variables_like(shapes):
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def test_parameter_count_by_hand():

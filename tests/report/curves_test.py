@@ -42,9 +42,13 @@ def stars_of(axes: Axes) -> list[tuple[float, float]]:
 
 def test_values_lie_on_their_axes() -> None:
     histories = {'U-Net': UNET, 'ResU-Net': RESUNET}
-    for key, expected in {'train/loss': [0.8, 0.4, 0.1], 'val/loss': [0.7, 0.5, 0.6],
-                          'train/learning_rate': [1e-3, 5e-4, 0.0], 'val/dice_image': [0.2, 0.6, 0.5],
-                          'val/dice_pooled': [0.3, 0.7, 0.8]}.items():
+    for key, expected in {
+        'train/loss': [0.8, 0.4, 0.1],
+        'val/loss': [0.7, 0.5, 0.6],
+        'train/learning_rate': [1e-3, 5e-4, 0.0],
+        'val/dice_image': [0.2, 0.6, 0.5],
+        'val/dice_pooled': [0.3, 0.7, 0.8],
+    }.items():
         axes = axes_of(key, histories)
         assert curve_of(axes, ON_WHITE['U-Net']) == ([10, 20, 30], expected)
         assert curve_of(axes, ON_WHITE['ResU-Net']) == ([15, 25, 35], expected)
@@ -65,17 +69,26 @@ def test_best_step_is_marked_on_validation_curves() -> None:
 
 def test_gaps_are_left_out_and_a_repeated_step_replaces_the_earlier() -> None:
     rows = [
-        {'step': 3, 'val/dice_image': 0.5}, {'step': 1, 'val/dice_image': 0.9},
-        {'step': 1, 'val/dice_image': 0.4}, {'step': 2, 'val/dice_image': math.nan},
-        {'step': 4, 'val/loss': 0.0}, {'step': 5, 'val/loss': 0.3}, {'step': 6, 'val/loss': math.inf},
+        {'step': 3, 'val/dice_image': 0.5},
+        {'step': 1, 'val/dice_image': 0.9},
+        {'step': 1, 'val/dice_image': 0.4},
+        {'step': 2, 'val/dice_image': math.nan},
+        {'step': 4, 'val/loss': 0.0},
+        {'step': 5, 'val/loss': 0.3},
+        {'step': 6, 'val/loss': math.inf},
     ]
     assert curve_of(axes_of('val/dice_image', {'U-Net': rows}), ON_WHITE['U-Net']) == ([1, 3], [0.4, 0.5])
     assert curve_of(axes_of('val/loss', {'U-Net': rows}), ON_WHITE['U-Net']) == ([5], [0.3])
 
 
-@pytest.mark.parametrize('histories', [
-    {}, {'U-Net': []}, {'U-Net': [{'step': 1, 'val/loss': math.nan}], 'ResU-Net': []},
-])
+@pytest.mark.parametrize(
+    'histories',
+    [
+        {},
+        {'U-Net': []},
+        {'U-Net': [{'step': 1, 'val/loss': math.nan}], 'ResU-Net': []},
+    ],
+)
 def test_nothing_to_draw_says_so(histories: dict[str, list[dict[str, float]]], tmp_path: Path) -> None:
     figure = make_curve_figure(histories)
     assert [axes.texts[0].get_text() for axes in figure.axes[:-1]] == ['not recorded'] * 5
@@ -87,7 +100,7 @@ def test_one_point_is_visible(tmp_path: Path) -> None:
     draw_curves(tmp_path / 'curves.png', {'U-Net': [{'step': 1, 'train/loss': 0.5}]})
     pixels = matplotlib.image.imread(tmp_path / 'curves.png')[..., :3]
     rows, columns = pixels.shape[:2]
-    first = pixels[60:rows // 2 - 80, 60:columns // 3 - 20]
+    first = pixels[60 : rows // 2 - 80, 60 : columns // 3 - 20]
     colour = np.array([0xD5, 0x5E, 0x00]) / 255
     assert (np.abs(first - colour).max(axis=-1) < 0.02).sum() > 10
 

@@ -20,16 +20,19 @@ ORANGE, BLUE, GREEN = ((230, 159, 0), (86, 180, 233), (0, 158, 115))
 
 def square(top: int, left: int, side: int, size: int = 64) -> np.ndarray:
     mask = np.zeros((size, size), bool)
-    mask[top:top + side, left:left + side] = True
+    mask[top : top + side, left : left + side] = True
     return mask
 
 
 def make_panel(**changes: Any) -> Panel:
     """A black slice whose masks overlap: U-Net is right of the truth, ResU-Net left of it."""
     fields: dict[str, Any] = {
-        'image': np.zeros((64, 64), np.float32), 'truth': square(20, 20, 12),
+        'image': np.zeros((64, 64), np.float32),
+        'truth': square(20, 20, 12),
         'predictions': {'U-Net': square(20, 26, 12), 'ResU-Net': square(20, 14, 12)},
-        'case': 'volume-4', 'slice_index': 113, 'dice': {'U-Net': 0.5, 'ResU-Net': math.nan},
+        'case': 'volume-4',
+        'slice_index': 113,
+        'dice': {'U-Net': 0.5, 'ResU-Net': math.nan},
         'note': 'lesion 144 px',
     }
     return Panel(**(fields | changes))
@@ -77,22 +80,23 @@ def test_agreement_is_not_coloured() -> None:
 def test_truth_and_predictions_are_translucent_and_outlined() -> None:
     figure = make_panel_figure('title', [make_panel()])
     pixels = render(figure)
-    for cell, colour, column in ((figure.axes[1], GREEN, 25), (figure.axes[2], ORANGE, 35),
-                                 (figure.axes[3], BLUE, 16)):
+    for cell, colour, column in ((figure.axes[1], GREEN, 25), (figure.axes[2], ORANGE, 35), (figure.axes[3], BLUE, 16)):
         np.testing.assert_allclose(colour_at(pixels, cell, 26, column), share(colour, 0.3), atol=2)
     # The right edge of U-Net's square lies between columns 37 and 38, away from the truth's outline.
     np.testing.assert_allclose(colour_at(pixels, figure.axes[2], 26, 37.5), ORANGE, atol=40)
     # The left edge of the truth, between columns 19 and 20, is white in every cell but the CT's.
-    whiteness = [max(colour_at(pixels, cell, 22, column).min() for column in (19.4, 19.5, 19.6))
-                 for cell in figure.axes]
+    whiteness = [
+        max(colour_at(pixels, cell, 22, column).min() for column in (19.4, 19.5, 19.6)) for cell in figure.axes
+    ]
     assert whiteness[0] == 0
     assert min(whiteness[1:]) > 150
 
 
 def test_ct_keeps_the_whole_slice_and_the_rest_is_magnified_where_the_lesion_is() -> None:
     lesion = square(50, 3, 3)
-    figure = make_panel_figure('title', [make_panel(
-        truth=lesion, predictions={'U-Net': lesion, 'ResU-Net': square(0, 0, 0)})])
+    figure = make_panel_figure(
+        'title', [make_panel(truth=lesion, predictions={'U-Net': lesion, 'ResU-Net': square(0, 0, 0)})]
+    )
     assert figure.axes[0].get_xlim() == (-0.5, 63.5)
     for cell in figure.axes[1:]:
         (left, right), (bottom, top) = cell.get_xlim(), cell.get_ylim()
@@ -108,19 +112,34 @@ def test_titles_name_case_slice_network_and_dice() -> None:
     panels = [make_panel(), make_panel(slice_index=9, note='')]
     figure = make_panel_figure('Two slices', panels, 'slice split')
     assert [text.get_text() for text in figure.texts] == [
-        'Two slices', 'volume-4  ·  slice 113  ·  lesion 144 px', 'volume-4  ·  slice 9', 'slice split']
+        'Two slices',
+        'volume-4  ·  slice 113  ·  lesion 144 px',
+        'volume-4  ·  slice 9',
+        'slice split',
+    ]
     assert [cell.get_title() for cell in figure.axes[:5]] == [
-        'CT', 'truth   ×1.7', 'U-Net   Dice 0.500', 'ResU-Net   Dice –', 'disagreement   288 px']
+        'CT',
+        'truth   ×1.7',
+        'U-Net   Dice 0.500',
+        'ResU-Net   Dice –',
+        'disagreement   288 px',
+    ]
     legend = figure.legends[0]
     assert [text.get_text() for text in legend.get_texts()] == [
-        'truth (white outline)', 'U-Net; disagreement: U-Net only', 'ResU-Net; disagreement: ResU-Net only',
-        'area magnified to the right']
+        'truth (white outline)',
+        'U-Net; disagreement: U-Net only',
+        'ResU-Net; disagreement: ResU-Net only',
+        'area magnified to the right',
+    ]
 
 
 @pytest.mark.parametrize('names', [['U-Net', 'ResU-Net'], ['ResU-Net']])
 def test_no_text_is_clipped_or_overlaps(names: list[str]) -> None:
-    panel = make_panel(case='a-long-name-of-a-series-in-a-hospital-archive-0001', note='a long remark ' * 9,
-                       predictions={name: square(20, 14, 12) for name in names})
+    panel = make_panel(
+        case='a-long-name-of-a-series-in-a-hospital-archive-0001',
+        note='a long remark ' * 9,
+        predictions={name: square(20, 14, 12) for name in names},
+    )
     figure = make_panel_figure('A title that goes on ' * 9, [panel, panel], 'A warning that goes on ' * 12)
     render(figure)
     drawn = [*figure.texts, *(cell.title for cell in figure.axes), *figure.legends, *figure.axes]
@@ -137,8 +156,11 @@ def test_png_has_equal_square_cells_and_leaves_nothing_behind(tmp_path: Path) ->
     path = tmp_path / 'made' / 'panels.png'
     path.parent.mkdir()
     path.write_text('an older file')
-    narrow = make_panel(image=np.zeros((64, 40), np.float32), truth=square(20, 20, 12)[:, :40],
-                        predictions={'ResU-Net': square(20, 14, 12)[:, :40]})
+    narrow = make_panel(
+        image=np.zeros((64, 40), np.float32),
+        truth=square(20, 20, 12)[:, :40],
+        predictions={'ResU-Net': square(20, 14, 12)[:, :40]},
+    )
     draw_panels(path, 'title', [narrow, narrow])
     rows, columns = matplotlib.image.imread(path).shape[:2]
     assert columns == int((2 * 0.15 + 3 * CELL + 2 * 0.08) * DOTS_PER_INCH)

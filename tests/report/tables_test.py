@@ -19,12 +19,23 @@ def make_scores(first: float) -> dict[str, Any]:
 
 
 def make_comparison(warning: str = '') -> dict[str, Any]:
-    counts = {'train': {'patients': 8, 'slices': 3000}, 'val': {'patients': 1, 'slices': 40},
-              'test': {'patients': 2, 'slices': 90}}
+    counts = {
+        'train': {'patients': 8, 'slices': 3000},
+        'val': {'patients': 1, 'slices': 40},
+        'test': {'patients': 2, 'slices': 90},
+    }
     return {
-        'protocol': {'target': 'tumor', 'slices': 'tumor', 'split': 'patient', 'image_size': 128,
-                     'threshold': 0.5, 'seed': 7, 'counts': counts, 'warning': warning,
-                     'empty_rule': 'A slice with both masks empty has no Dice and is left out of the mean.'},
+        'protocol': {
+            'target': 'tumor',
+            'slices': 'tumor',
+            'split': 'patient',
+            'image_size': 128,
+            'threshold': 0.5,
+            'seed': 7,
+            'counts': counts,
+            'warning': warning,
+            'empty_rule': 'A slice with both masks empty has no Dice and is left out of the mean.',
+        },
         'models': {
             'unet': make_scores(0.9465) | {'parameters': 7_765_985, 'gflops': 3.4567, 'best_step': 1200},
             'resunet': make_scores(0.9621) | {'parameters': 8_100_001, 'gflops': None, 'best_step': None},
@@ -41,13 +52,19 @@ def markdown_tables(text: str) -> list[list[list[str]]]:
 
 def test_markdown_numbers_stand_in_their_columns() -> None:
     study, case, cost = markdown_tables(comparison_markdown(make_comparison()))
-    assert study[0] == ['', 'Dice (image)', 'IoU (image)', 'SSIM (image)', 'Precision (pooled)',
-                        'Recall (pooled)', 'F1 (pooled)']
+    assert study[0] == [
+        '',
+        'Dice (image)',
+        'IoU (image)',
+        'SSIM (image)',
+        'Precision (pooled)',
+        'Recall (pooled)',
+        'F1 (pooled)',
+    ]
     assert study[2] == ['U-Net', '0.9465', '0.9466', '0.9467', '0.9468', '0.9469', '0.9470']
     assert study[3] == ['ResU-Net', '0.9621', '0.9622', '0.9623', '0.9624', '0.9625', '0.9626']
     assert study[4] == ['all zero', '–', '0.0001', '0.0002', '–', '0.0004', '0.0005']
-    assert case[0] == ['', 'Dice (case)', 'IoU (case)', 'SSIM (case)', 'Precision (case)', 'Recall (case)',
-                       'F1 (case)']
+    assert case[0] == ['', 'Dice (case)', 'IoU (case)', 'SSIM (case)', 'Precision (case)', 'Recall (case)', 'F1 (case)']
     assert case[2] == ['U-Net', '0.9471', '0.9472', '0.9473', '0.9474', '0.9475', '0.9476']
     assert cost[2] == ['U-Net', '7,765,985', '3.457', '1,200']
     assert cost[3] == ['ResU-Net', '8,100,001', '–', '–']
@@ -87,7 +104,7 @@ def test_text_keeps_every_number_and_the_width(width: int) -> None:
 def test_text_columns_end_below_their_headings() -> None:
     lines = comparison_text(make_comparison(), 60).splitlines()
     start = next(index for index, line in enumerate(lines) if line.split()[:2] == ['Dice', 'IoU'])
-    heading, average, unet, resunet, all_zero = lines[start:start + 5]
+    heading, average, unet, resunet, all_zero = lines[start : start + 5]
     ends = [match.end() for match in re.finditer(r'\S+', heading)]
     assert average.split() == ['image'] * 3 + ['pooled'] * 3
     for line, name in ((average, ''), (unet, 'U-Net'), (resunet, 'ResU-Net'), (all_zero, 'all zero')):
@@ -117,8 +134,7 @@ def test_protocol_is_told_in_words() -> None:
     for line in (
         '- Target: tumour.',
         '- Slices: only slices with tumour, 128×128 pixels.',
-        '- Split by patient: train 8 patients, 3,000 slices; val 1 patient, 40 slices; '
-        'test 2 patients, 90 slices.',
+        '- Split by patient: train 8 patients, 3,000 slices; val 1 patient, 40 slices; test 2 patients, 90 slices.',
         '- Threshold on the probability: 0.5. Seed: 7.',
         '- Empty masks: A slice with both masks empty has no Dice and is left out of the mean.',
     ):

@@ -68,7 +68,7 @@ def test_find_by_name_or_number(tmp_path, which, step):
         save(checkpoints, 4, 2)
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.find(which) == step
-        with pytest.raises(UserError, match='--checkpoint=7: not in .* expected best, latest or a step of 2, 4'):
+        with pytest.raises(UserError, match=r'--checkpoint=7: not in .* expected best, latest or a step of 2, 4'):
             checkpoints.find('7')
 
 

@@ -1,0 +1,39 @@
+# make demo: everything on synthetic CT, from nothing to the table. make test: the tests. make setup: only .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+# Without byte code every start would parse the libraries anew.
+UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
+RAW ?= PATH
+
+.PHONY: setup demo test lint clean
+
+setup: .venv/ready
+
+.venv/ready: requirements.lock pyproject.toml
+	@echo 'installing into .venv (about half a minute)'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'make: Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11' >&2; exit 2; }
+	@$(PYTHON) -m venv .venv
+	@if $(BIN)/pip install --quiet --disable-pip-version-check uv 2>/dev/null; then \
+	  $(UV) --require-hashes -r requirements.lock && $(UV) --no-deps -e .; \
+	else \
+	  $(BIN)/pip install --quiet --require-hashes -r requirements.lock && $(BIN)/pip install --quiet --no-deps -e .; \
+	fi
+	@touch $@
+
+demo: setup
+	@test -d demo/raw || $(BIN)/liver-jax phantom --out=demo/raw --patients=12 --seed=0
+	@$(BIN)/liver-jax compare --config=configs/quickstart.py --workdir=demo/run
+	@echo
+	@echo 'On real LiTS, with the folder as downloaded:'
+	@echo '  $(BIN)/liver-jax compare --config=configs/lits.py --config.data.raw=$(RAW) --workdir=runs/lits'
+
+test: setup
+	@$(BIN)/python -m pytest
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@! grep -n '://' requirements.lock || { echo 'requirements.lock names a host' >&2; exit 1; }
+
+clean:
+	rm -rf demo build .cache .pytest_cache .mypy_cache .ruff_cache
