@@ -6,8 +6,6 @@ validation up to there, so a run that goes on from it repeats nothing and skips 
 
 import dataclasses
 import logging
-import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,13 @@ import grain
 import jax
 import numpy as np
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from liver_jax.config import Config
 from liver_jax.data.augment import augment_batch
 from liver_jax.data.splits import Split, load_or_make_split
 from liver_jax.data.store import SliceStore
 from liver_jax.data.stream import steps_per_epoch, train_batches
-from liver_jax.errors import UserError
 from liver_jax.evaluation.evaluate import HALF, Evaluator
 from liver_jax.evaluation.run import open_store
 from liver_jax.evaluation.scores import summarise
@@ -32,41 +30,15 @@ from liver_jax.runtime.mesh import batch_sharding, check_divisible, make_mesh, p
 from liver_jax.runtime.run_folder import open_run
 from liver_jax.runtime.telemetry import Telemetry
 from liver_jax.training.early_stopping import EarlyStopping
+from liver_jax.training.meter import Meter
 from liver_jax.training.optim import make_optimizer, make_schedule
 from liver_jax.training.overlay import overlay
+from liver_jax.training.progress import Progress
 from liver_jax.training.state import TrainState, init_state
 from liver_jax.training.step import StepFn, make_train_step
 
 log = logging.getLogger(__name__)
 PREVIEWS = 4  # validation slices in TensorBoard's overlay picture
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """What a resumed run must know beside the state; saved as JSON with it."""
-
-    position: dict[str, int]
-    stopping: EarlyStopping
-    validated: int = -1  # the last step that was validated
-    best_step: int | None = None
-    best_score: float | None = None
-    losses: list[float] = dataclasses.field(default_factory=list)  # of the steps since the last logged one
-
-    def after(self, step: int, score: float) -> 'Progress':
-        """After validation at `step`. The best is the highest score, the earlier of equals; NaN never is."""
-        stopping = self.stopping.update(score)
-        if math.isnan(score) or (self.best_score is not None and score <= self.best_score):
-            return dataclasses.replace(self, stopping=stopping, validated=step)
-        return dataclasses.replace(self, stopping=stopping, validated=step, best_step=step, best_score=score)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> 'Progress':
-        """From plain data."""
-        return cls(**{**values, 'stopping': EarlyStopping(**values['stopping'])})
 
 
 def train(config: Config, workdir: Path) -> Path:
@@ -135,12 +107,12 @@ class _Run:
         state = self._initial_state()
         stream = iter(self._batches())
         stream.set_state(self.progress.position)
-        meter = _Meter(self.workdir, self.config.train.batch_size, self.progress.losses)
+        meter = Meter(self.workdir, self.config.train.batch_size, self.progress.losses)
         bar = tqdm(
             total=self.total, initial=self.step, desc=DISPLAY_NAMES[self.config.model.name], unit='step',
             disable=None, dynamic_ncols=True,
         )  # fmt: skip
-        with Telemetry(self.workdir, self.step) as telemetry, bar:
+        with Telemetry(self.workdir, self.step) as telemetry, bar, logging_redirect_tqdm():
             try:
                 while True:
                     if self.step and self.step % self.epoch_steps == 0 and self.progress.validated != self.step:
@@ -213,12 +185,12 @@ class _Run:
         references = self.store.masks(rows, self.config.data.target) >= HALF
         return overlay(self.store.images(rows), references, self.previews.predict(state.variables))
 
-    def _save(self, state: TrainState, stream: Any, meter: '_Meter') -> None:
+    def _save(self, state: TrainState, stream: Any, meter: 'Meter') -> None:
         position = {name: int(value) for name, value in stream.get_state().items()}
         self.progress = dataclasses.replace(self.progress, position=position, losses=meter.losses)
         self.checkpoints.save(self.step, state.variables, state.opt_state, self.progress.to_json())
 
-    def _log(self, telemetry: Telemetry, bar: Any, meter: '_Meter') -> None:
+    def _log(self, telemetry: Telemetry, bar: Any, meter: 'Meter') -> None:
         """Fetch what the device has reported up to `self.step`, and write a row if that is a step to log."""
         meter.fetch()
         if not meter.losses or self.step % self.config.train.log_every_steps:
@@ -227,47 +199,6 @@ class _Run:
         telemetry.scalars(self.step, {f'train/{name}': value for name, value in row.items()})
         bar.set_postfix_str(f'loss {row["loss"]:.4f}, {row["images_per_second"]:.0f} img/s', refresh=False)
         bar.update(self.step - bar.n)
-
-
-class _Meter:
-    """Losses since the last logged step, some of them still on the device, and the pace."""
-
-    def __init__(self, workdir: Path, batch_size: int, losses: list[float]) -> None:
-        self.losses, self._workdir, self._batch_size = list(losses), workdir, batch_size
-        self._waiting: list[tuple[int, dict[str, jax.Array]]] = []
-        self._learning_rate = math.nan
-        self._timed = 0
-        self.restart()
-
-    def restart(self) -> None:
-        """Forget time spent on anything but training."""
-        self._since, self._timed = time.monotonic(), 0
-
-    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """The metrics of the step that led to `step`, not fetched yet."""
-        self._waiting.append((step, metrics))
-
-    def fetch(self) -> None:
-        """Bring everything to the host; raises UserError at the first loss that is not finite."""
-        waiting, self._waiting = self._waiting, []
-        for (step, _), metrics in zip(waiting, jax.device_get([each for _, each in waiting]), strict=True):
-            loss = float(metrics['loss'])
-            if not math.isfinite(loss):
-                raise UserError(
-                    f'{self._workdir}: the loss is {loss} at step {step}; the checkpoints before it are whole; '
-                    'lower optim.learning_rate or look for volumes with extreme values, and use a new --workdir'
-                )
-            self.losses.append(loss)
-            self._learning_rate = float(metrics['learning_rate'])
-            self._timed += 1
-
-    def row(self) -> dict[str, float]:
-        """Mean loss since the last row, current learning rate, slices per second; starts anew."""
-        rate = self._timed * self._batch_size / max(time.monotonic() - self._since, 1e-9)
-        loss = sum(self.losses) / len(self.losses)
-        self.losses = []
-        self.restart()
-        return {'loss': loss, 'learning_rate': self._learning_rate, 'images_per_second': rate}
 
 
 def model_line(config: Config) -> str:

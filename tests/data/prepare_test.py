@@ -3,10 +3,8 @@
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -313,29 +311,36 @@ def test_finished_volumes_that_no_longer_fit_are_prepared_again(tmp_path):
     assert [row.tumor_area for row in store.rows] == [0, 16, 16, 1, 0, 16, 16, 0]
 
 
-def die_at(event: str, argument: str, folder: Path) -> None:
-    """Run prepare on `folder` in a process that is killed on the first system call of that name and argument."""
-    program = f"""
+def run_killing(victim: str, module: str, name: str, folder: Path, workers: int) -> subprocess.CompletedProcess[str]:
+    """Run prepare on `folder` as a program that sends SIGKILL to a process just before something gets its `name`.
+
+    `module` says who does so: '__main__', or each worker ('__mp_main__' is the name by which it imports the program).
+    """
+    program = folder / 'program.py'
+    program.write_text(f"""
 import os, signal, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
 from prepare_test import prepare, settings
 
 def watch(event, arguments):
-    if event == {event!r} and Path(os.fspath(arguments[1])).name == {argument!r}:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if event == 'os.rename' and Path(os.fspath(arguments[1])).name == {name!r}:
+        os.kill({victim}, signal.SIGKILL)
 
-sys.addaudithook(watch)
-prepare(settings(Path({str(folder)!r})))
-"""
-    assert subprocess.run([sys.executable, '-c', program], timeout=30).returncode == -9
+if __name__ == {module!r}:
+    sys.addaudithook(watch)
+if __name__ == '__main__':
+    prepare(settings(Path({str(folder)!r}), workers={workers}))
+""")
+    # This returns when the pipes close, so when the last of the processes has ended.
+    return subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=30)
 
 
 @pytest.mark.parametrize('moment', ['volume-1', 'store'])
 def test_a_killed_run_leaves_no_store_and_the_next_one_makes_the_same_bytes(tmp_path, moment):
     write_cases(tmp_path / 'raw', 3)
     unbroken = content(prepare(settings(tmp_path, store=str(tmp_path / 'unbroken'))))
-    die_at('os.rename', moment, tmp_path)  # all is written, but has not got its name yet
+    assert run_killing('os.getpid()', '__main__', moment, tmp_path, workers=1).returncode == -9
     assert not (tmp_path / 'store').exists()
     finished = {path.name for path in (tmp_path / 'store.partial').glob('volume-*')}
     assert finished == ({'volume-0'} if moment == 'volume-1' else {'volume-0', 'volume-1', 'volume-2'})
@@ -346,7 +351,7 @@ def test_a_killed_run_leaves_no_store_and_the_next_one_makes_the_same_bytes(tmp_
 def test_a_part_that_lost_a_file_is_prepared_again(tmp_path):
     write_cases(tmp_path / 'raw', 3)
     unbroken = content(prepare(settings(tmp_path, store=str(tmp_path / 'unbroken'))))
-    die_at('os.rename', 'store', tmp_path)
+    run_killing('os.getpid()', '__main__', 'store', tmp_path, workers=1)
     (tmp_path / 'store.partial' / 'volume-0' / 'images.npy').unlink()
     assert content(prepare(settings(tmp_path))) == unbroken
 
@@ -367,40 +372,15 @@ def test_a_bad_volume_is_named_from_a_worker_too(tmp_path):
 
 def test_a_killed_worker_is_an_error_that_says_what_to_do(tmp_path):
     write_cases(tmp_path / 'raw', 3)
-
-    def kill_a_worker() -> None:
-        while not (workers := multiprocessing.active_children()):
-            pass
-        workers[0].kill()
-
-    killer = threading.Thread(target=kill_a_worker)
-    killer.start()
-    with pytest.raises(UserError, match=r'was killed, perhaps for lack of memory; set data\.workers lower'):
-        prepare(settings(tmp_path, workers=2))
-    killer.join()
+    run = run_killing('os.getpid()', '__mp_main__', 'volume-1', tmp_path, workers=2)
+    assert run.returncode == 1
+    assert 'UserError: ' in run.stderr
+    assert 'was killed, perhaps for lack of memory; set data.workers lower' in run.stderr
 
 
 def test_workers_of_a_killed_run_end_with_it(tmp_path):
-    write_cases(tmp_path / 'raw', 40)
-    program = f"""
-import os, signal, sys, threading
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from pathlib import Path
-from prepare_test import prepare, settings
-
-def kill_after_the_first_case():
-    while not list(Path({str(tmp_path)!r}, 'store.partial').glob('volume-*')):
-        pass
-    os.kill(os.getpid(), signal.SIGKILL)
-
-if __name__ == '__main__':
-    threading.Thread(target=kill_after_the_first_case).start()
-    prepare(settings(Path({str(tmp_path)!r}), workers=2))
-"""  # in a file, for the workers import it
-    (tmp_path / 'program.py').write_text(program)
-    # The pipes close when the last of the processes has ended.
-    run = subprocess.run([sys.executable, tmp_path / 'program.py'], capture_output=True, timeout=30)
-    assert run.returncode == -9
+    write_cases(tmp_path / 'raw', 3)
+    assert run_killing('os.getppid()', '__mp_main__', 'volume-1', tmp_path, workers=2).returncode == -9
     assert not (tmp_path / 'store').exists()
 
 
