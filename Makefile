@@ -22,7 +22,7 @@ setup: .venv/ready
 	@touch $@
 
 demo: setup
-	@test -d demo/raw || $(BIN)/liver-jax phantom --out=demo/raw --patients=12 --seed=0
+	@test -d demo/raw || $(BIN)/liver-jax phantom --out=demo/raw --patients=16 --seed=0
 	@$(BIN)/liver-jax compare --config=configs/quickstart.py --workdir=demo/run
 	@echo
 	@echo 'On real LiTS, with the folder as downloaded:'

@@ -20,5 +20,5 @@ def get_config() -> ConfigDict:
     config.split.by = 'slice'
     config.model.width = 16
     config.train.batch_size = 8
-    config.train.epochs = 30
+    config.train.epochs = 60
     return config.lock()
