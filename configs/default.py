@@ -32,25 +32,7 @@ def get_config() -> ConfigDict:
     split.fractions = (0.7, 0.15, 0.15)  # of patients (or slices) in train, val, test; at least one in each
     split.seed = 0  # of the shuffle before the cut
 
-    config.augment = augment = ConfigDict()  # each transform: probability per slice in [0, 1], and range
-    augment.flip = 0.5  # probability of a left-right mirror image
-    augment.rotate = 0.5  # probability of a rotation
-    augment.rotate_degrees = 15.0  # drawn from [-this, this]
-    augment.scale = 0.5  # probability of zooming
-    augment.scale_range = (0.85, 1.2)  # >1 magnifies
-    augment.shift = 0.5  # probability of a shift
-    augment.shift_fraction = 0.08  # drawn from [-this, this] of the side, for rows and columns
-    augment.elastic = 0.2  # probability of an elastic deformation
-    augment.elastic_grid = 5  # control points per side of the coarse grid
-    augment.elastic_fraction = 0.02  # standard deviation of a control point's displacement, as part of the side
-    augment.brightness = 0.3  # probability of adding a constant
-    augment.brightness_delta = 0.1  # drawn from [-this, this], in units of the window
-    augment.contrast = 0.3  # probability of scaling about the slice's mean
-    augment.contrast_range = (0.8, 1.25)
-    augment.gamma = 0.3  # probability of a power law
-    augment.gamma_range = (0.75, 1.33)
-    augment.noise = 0.3  # probability of Gaussian noise
-    augment.noise_std = 0.03  # drawn from [0, this], in units of the window
+    config.augment = _augment()
 
     config.model = model = ConfigDict()
     model.name = 'unet'  # 'unet' or 'resunet'; `compare` trains both and ignores this
@@ -67,8 +49,8 @@ def get_config() -> ConfigDict:
     optim.learning_rate = 1e-3  # the peak
     optim.warmup_epochs = 1.0  # linear rise from zero
     optim.schedule = 'cosine'  # after warm-up: 'constant', or 'cosine' down to zero at train.epochs
-    optim.b1 = 0.9
-    optim.b2 = 0.999
+    optim.b1 = 0.9  # decay of the gradient's running mean
+    optim.b2 = 0.999  # decay of its running mean square
 
     config.train = train = ConfigDict()
     train.batch_size = 16  # slices per step over all devices; must be divisible by their number
@@ -85,3 +67,27 @@ def get_config() -> ConfigDict:
     evaluation.threshold = 0.5  # probability from which a pixel is foreground
 
     return config.lock()
+
+
+def _augment() -> ConfigDict:
+    """Each transform: probability per slice in [0, 1], and range."""
+    augment = ConfigDict()
+    augment.flip = 0.5  # probability of a left-right mirror image
+    augment.rotate = 0.5  # probability of a rotation
+    augment.rotate_degrees = 15.0  # drawn from [-this, this]
+    augment.scale = 0.5  # probability of zooming
+    augment.scale_range = (0.85, 1.2)  # >1 magnifies
+    augment.shift = 0.5  # probability of a shift
+    augment.shift_fraction = 0.08  # drawn from [-this, this] of the side, for rows and columns
+    augment.elastic = 0.2  # probability of an elastic deformation
+    augment.elastic_grid = 5  # control points per side of the coarse grid
+    augment.elastic_fraction = 0.02  # standard deviation of a control point's displacement, as part of the side
+    augment.brightness = 0.3  # probability of adding a constant
+    augment.brightness_delta = 0.1  # drawn from [-this, this], in units of the window
+    augment.contrast = 0.3  # probability of scaling about the slice's mean
+    augment.contrast_range = (0.8, 1.25)  # >1 raises contrast
+    augment.gamma = 0.3  # probability of a power law
+    augment.gamma_range = (0.75, 1.33)  # the exponent; <1 brightens
+    augment.noise = 0.3  # probability of Gaussian noise
+    augment.noise_std = 0.03  # drawn from [0, this], in units of the window
+    return augment

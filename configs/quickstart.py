@@ -20,6 +20,6 @@ def get_config() -> ConfigDict:
     config.model.width = 16
     config.model.depth = 3
     config.train.batch_size = 8
-    config.train.epochs = 24
+    config.train.epochs = 16
     config.optim.learning_rate = 2e-3
     return config.lock()
