@@ -34,8 +34,11 @@ def assignments(source: str) -> Iterator[tuple[str, str]]:
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Attribute):
             continue
         target = node.targets[0]
-        field = f'{groups[target.value.id]}.{target.attr}'.lstrip('.')
-        if len(node.targets) == 2:  # config.data = data = ConfigDict()
+        # A group is a variable of its name, made here (config.data = data = ConfigDict()) or in its own function.
+        field = f'{groups.get(target.value.id, target.value.id)}.{target.attr}'.lstrip('.')
+        if isinstance(node.value, ast.Call) and len(node.targets) == 1:
+            continue
+        if len(node.targets) == 2:
             groups[node.targets[1].id] = field
         else:
             yield field, '\n'.join(lines[node.lineno - 1 : node.end_lineno])

@@ -52,7 +52,7 @@ def patch(path: Path, offset: int, layout: str, *values: float) -> None:
     path.write_bytes(content)
 
 
-def refused(case: Case, match: str) -> str:
+def check_refused(case: Case, match: str) -> str:
     with pytest.raises(UserError, match=match) as refusal:
         read_case(case)
     message = str(refusal.value)
@@ -126,12 +126,12 @@ def test_a_label_outside_the_set_is_named(case, value, said):
     labels = np.zeros(SHAPE, np.float32)
     labels[0, 0, :3] = 1, 2, value
     save(case.label, labels)
-    assert str(case.label) in refused(case, said)
+    assert str(case.label) in check_refused(case, said)
 
 
 def test_of_many_strange_labels_the_first_are_named(case):
     save(case.label, np.arange(120).reshape(SHAPE).astype(np.int16))
-    refused(case, 'labels 3, 4, 5, 6, 7, …; expected only 0 ')
+    check_refused(case, 'labels 3, 4, 5, 6, 7, …; expected only 0 ')
 
 
 def test_labels_are_aligned_by_index_whatever_their_affine_says(case):
@@ -144,7 +144,7 @@ def test_labels_are_aligned_by_index_whatever_their_affine_says(case):
 
 def test_shapes_that_differ_are_both_given(case):
     save(case.label, np.zeros((5, 6, 3), np.uint8))
-    assert str(case.label) in refused(case, r'shape 5x6x3, but volume-0\.nii has 5x6x4')
+    assert str(case.label) in check_refused(case, r'shape 5x6x3, but volume-0\.nii has 5x6x4')
 
 
 @pytest.mark.parametrize('which', ['image', 'label'])
@@ -156,12 +156,12 @@ def test_shapes_that_differ_are_both_given(case):
 def test_what_is_no_nifti_is_named(case, which, content):
     path = getattr(case, which)
     path.write_bytes(content)
-    assert str(path) in refused(case, 'not a readable NIfTI file')
+    assert str(path) in check_refused(case, 'not a readable NIfTI file')
 
 
 def test_a_plain_file_named_gz_is_named(case, tmp_path):
     disguised = case.image.rename(tmp_path / 'volume-0.nii.gz')
-    refused(Case('volume-0', 0, disguised, case.label, ''), r'volume-0\.nii\.gz: not a readable NIfTI file')
+    check_refused(Case('volume-0', 0, disguised, case.label, ''), r'volume-0\.nii\.gz: not a readable NIfTI file')
 
 
 @pytest.mark.parametrize('ending', ['.nii', '.nii.gz'])
@@ -171,41 +171,41 @@ def test_a_truncated_download_is_named(case, tmp_path, ending, part):
     save(path, np.random.default_rng(0).integers(-1000, 1000, (40, 40, 30)).astype(np.int16))
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
     save(case.label, np.zeros((40, 40, 30), np.uint8))
-    refused(Case('volume-0', 0, path, case.label, ''), f'cut{ending}: .*download it again')
+    check_refused(Case('volume-0', 0, path, case.label, ''), f'cut{ending}: .*download it again')
 
 
 @pytest.mark.parametrize('shape', [(5, 6), (5, 6, 4, 2)])
 def test_what_has_not_three_axes_is_refused(case, shape):
     save(case.image, np.zeros(shape, np.int16))
-    refused(case, f'an image of shape {"x".join(map(str, shape))}; expected a NIfTI volume with three axes')
+    check_refused(case, f'an image of shape {"x".join(map(str, shape))}; expected a NIfTI volume with three axes')
 
 
 def test_an_axis_without_voxels_is_refused(case):
     for path in (case.image, case.label):
         patch(path, DIMENSIONS + 4, '<h', 0)
-    refused(case, 'an image of shape 5x6x0')
+    check_refused(case, 'an image of shape 5x6x0')
 
 
 def test_a_header_that_promises_more_than_there_is(case, tmp_path):
     for path in (case.image, case.label):
         patch(path, DIMENSIONS, '<3h', 30000, 30000, 30000)
-    refused(case, 'its voxels cannot be read')
+    check_refused(case, 'its voxels cannot be read')
     compressed = tmp_path / 'huge.nii.gz'
     compressed.write_bytes(gzip.compress(case.label.read_bytes()))
-    refused(Case('volume-0', 0, case.image, compressed, ''), r'huge\.nii\.gz: its voxels cannot be read')
+    check_refused(Case('volume-0', 0, case.image, compressed, ''), r'huge\.nii\.gz: its voxels cannot be read')
 
 
 @pytest.mark.parametrize('code', [0, 1, 255, 12345])
 def test_a_header_with_a_nonsensical_type_is_refused(case, code):
     patch(case.label, DATATYPE, '<h', code)
-    refused(case, r'segmentation-0\.nii: not a readable NIfTI file')
+    check_refused(case, r'segmentation-0\.nii: not a readable NIfTI file')
 
 
 def test_coloured_and_complex_voxels_are_refused(case):
     save(case.label, np.zeros(SHAPE, [('R', 'u1'), ('G', 'u1'), ('B', 'u1')]))
-    refused(case, r'segmentation-0\.nii: voxels of type')
+    check_refused(case, r'segmentation-0\.nii: voxels of type')
     save(case.label, np.zeros(SHAPE, np.complex64))
-    refused(case, r'segmentation-0\.nii: voxels of type complex64')
+    check_refused(case, r'segmentation-0\.nii: voxels of type complex64')
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
@@ -213,7 +213,7 @@ def test_hu_that_are_no_numbers_are_refused(case, value):
     hu = np.zeros(SHAPE, np.float32)
     hu[1, 2, 3] = value
     save(case.image, hu)
-    refused(case, r'volume-0\.nii: NaN or infinite voxels')
+    check_refused(case, r'volume-0\.nii: NaN or infinite voxels')
 
 
 @pytest.mark.parametrize(
@@ -223,12 +223,12 @@ def test_hu_that_are_no_numbers_are_refused(case, value):
 )
 def test_a_singular_affine_is_refused(case, rows):
     patch(case.image, AFFINE_ROWS, '<12f', *rows.ravel())
-    refused(case, r'volume-0\.nii: its affine is singular')
+    check_refused(case, r'volume-0\.nii: its affine is singular')
 
 
 def test_spacing_that_is_no_number_is_refused(case):
     patch(case.image, SPACING, '<f', np.nan)
-    refused(case, r'volume-0\.nii: voxel spacing nanx')
+    check_refused(case, r'volume-0\.nii: voxel spacing nanx')
 
 
 def test_written_volumes_read_back(tmp_path):

@@ -1,0 +1,193 @@
+"""The command line as a user meets it: real processes, exit codes, one line per error."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from liver_jax.data.volumes import write_nifti
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = {
+    'phantom': ['--out', '--patients', '--seed'],
+    'prepare': ['--config'],
+    'train': ['--config', '--workdir'],
+    'evaluate': ['--workdir', '--checkpoint', '--split', '--raw'],
+    'compare': ['--config', '--workdir'],
+}
+CONFIG = '--config=configs/default.py'
+
+
+def liver_jax(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, '-m', 'liver_jax', *map(str, arguments)]
+    return subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def refused(run: subprocess.CompletedProcess[str]) -> str:
+    """The one line of the error, after checking that it is one and that all else is log."""
+    *log, line = run.stderr.splitlines()
+    assert run.returncode == 2
+    assert line.startswith('liver-jax: ')
+    assert not [each for each in log if each.startswith(('liver-jax: ', 'Traceback', ' '))]
+    assert run.stdout == ''
+    return line.removeprefix('liver-jax: ')
+
+
+def write_case(raw: Path, number: int, label: int = 2, image_slices: int = 3) -> None:
+    raw.mkdir(exist_ok=True)
+    labels = np.zeros((16, 16, 3), np.uint8)
+    labels[4:8, 4:8, 1:] = label
+    write_nifti(raw / f'volume-{number}.nii.gz', np.zeros((16, 16, image_slices), np.int16), np.eye(4))
+    write_nifti(raw / f'segmentation-{number}.nii.gz', labels, np.eye(4))
+
+
+def test_help_lists_the_commands_within_half_a_second():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run = liver_jax('--help')
+        seconds.append(time.perf_counter() - start)
+        assert (run.returncode, run.stderr) == (0, '')
+    assert [line.split()[0] for line in run.stdout.splitlines()[2:]] == list(COMMANDS)
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_help_of_a_command_shows_its_flags(name):
+    run = liver_jax(name, '--help')
+    assert (run.returncode, run.stderr) == (0, '')
+    assert run.stdout.startswith(f'usage: liver-jax {name} ')
+    assert [line.split()[0] for line in run.stdout.splitlines() if line.startswith('  --')] == COMMANDS[name]
+
+
+def test_no_command_shows_the_help():
+    run = liver_jax()
+    assert run.returncode == 0
+    assert run.stdout.startswith('usage: liver-jax COMMAND')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['prepre'], "command 'prepre' is not known; did you mean 'prepare'?"),
+        (['--verbose'], "command '--verbose' is not known; known: phantom, prepare, train, evaluate, compare"),
+        (['evaluate', '--workdri=x'], "flag '--workdri' is not known; did you mean '--workdir'?"),
+        (['prepare', CONFIG, '--config.data.rwa=x'], "field 'data.rwa' is not known; did you mean 'data.raw'?"),
+        (['train', CONFIG, '--config.optim.lr=1'], "'optim.lr' is not known; did you mean 'optim.learning_rate'?"),
+        (['prepare', CONFIG, 'stray'], "'stray' is not a flag; expected --flag=value"),
+        (['prepare'], '--config is missing; expected config file'),
+        (['prepare', '--config='], '--config is missing; expected config file'),
+        (['prepare', '--config.data.raw=x'], '--config is missing; expected config file'),
+        (['prepare', '--config=none.py'], '--config=none.py: no such file'),
+        (['train', CONFIG], '--workdir is missing; expected run folder'),
+        (['evaluate', '--workdir=x', '--split=train'], '--split=train: value should be one of <val|test>'),
+        (['phantom', '--out=x', '--patients=-1'], '--patients=-1: -1 is not a non-negative integer'),
+        (['prepare', CONFIG, '--config.data.image_size=big'], '--config.data.image_size=big: invalid literal for int'),
+        (['prepare', CONFIG, '--config.data.image_size=100'], 'data.image_size is 100; expected a multiple of 16'),
+    ],
+    ids=lambda value: ' '.join(value) if isinstance(value, list) else '',
+)
+def test_a_slip_on_the_command_line_is_an_error_of_one_line(arguments, said):
+    assert said in refused(liver_jax(*arguments))
+
+
+@pytest.mark.parametrize(
+    ('code', 'said'),
+    [
+        ('def get_config(:', 'SyntaxError: invalid syntax'),
+        ('import nowhere_to_be_found', "line 1: ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        ('get_config = dict', 'get_config() gives no ConfigDict'),
+        ('x = 1', "no attribute 'get_config'"),
+        (
+            'from configs import default\ndef get_config():\n  c = default.get_config()\n  c.optim.learning_rat = 1',
+            'line 4: AttributeError: Did you mean "learning_rate" instead of "learning_rat"?',
+        ),
+    ],
+)
+def test_a_config_file_that_does_not_load_is_named(tmp_path, code, said):
+    (tmp_path / 'mine.py').write_text(code)
+    message = refused(liver_jax('prepare', f'--config={tmp_path}/mine.py'))
+    assert said in message
+    assert message.startswith(f'--config={tmp_path}/mine.py')
+
+
+def without_segmentation(raw: Path) -> None:
+    (raw / 'segmentation-1.nii.gz').unlink()
+
+
+def not_a_volume(raw: Path) -> None:
+    (raw / 'volume-1.nii.gz').write_text('404 not found')
+
+
+def broken_link(raw: Path) -> None:
+    (raw / 'volume-1.nii.gz').unlink()
+    (raw / 'volume-1.nii.gz').symlink_to('nowhere')
+
+
+def no_tumour(raw: Path) -> None:
+    for number in range(2):
+        write_case(raw, number, label=1)
+
+
+def empty_folder(raw: Path) -> None:
+    for path in raw.iterdir():
+        path.unlink()
+
+
+def wrong_folder(raw: Path) -> None:
+    empty_folder(raw)
+    (raw / 'scan.dcm').touch()
+
+
+@pytest.mark.parametrize(
+    ('spoil', 'said'),
+    [
+        (empty_folder, 'raw: no CT volume found among 0 files; expected volume-N.nii[.gz]'),
+        (wrong_folder, 'raw: no CT volume found among 1 files; expected volume-N.nii[.gz]'),
+        (without_segmentation, 'volume-1.nii.gz: no segmentation with the number 1'),
+        (lambda raw: write_case(raw, 1, image_slices=4), 'segmentation-1.nii.gz: shape 16x16x3, but volume-1.nii.gz'),
+        (not_a_volume, 'volume-1.nii.gz: not a readable NIfTI file'),
+        (broken_link, 'volume-1.nii.gz: not a file, perhaps a link that leads nowhere'),
+        (lambda raw: write_case(raw, 1, label=4), 'segmentation-1.nii.gz: labels 4; expected only 0'),
+        (no_tumour, "raw: no slice left of 2 volumes with data.slices='tumor'"),
+    ],
+    ids=['empty', 'wrong', 'no segmentation', 'shapes', 'unreadable', 'link', 'labels', 'no slice'],
+)
+def test_bad_volumes_are_an_error_of_one_line_and_leave_no_store(
+    tmp_path: Path, spoil: Callable[[Path], object], said: str
+) -> None:
+    for number in range(2):
+        write_case(tmp_path / 'raw', number)
+    spoil(tmp_path / 'raw')
+    fields = [f'--config.data.{name}={tmp_path / name}' for name in ('raw', 'store')]
+    assert said in refused(liver_jax('prepare', CONFIG, *fields, '--config.data.workers=1'))
+    assert not (tmp_path / 'store').exists()
+
+
+def test_prepare_makes_the_store_says_where_and_finds_it_again(tmp_path):
+    write_case(tmp_path / 'raw', 0)
+    fields = [f'--config.data.{name}={tmp_path / name}' for name in ('raw', 'store')]
+    for logged in ('2 slices of 1 cases in', 'is already prepared'):
+        run = liver_jax('prepare', CONFIG, *fields)
+        assert run.returncode == 0
+        assert run.stdout == f'slice store: {tmp_path / "store"}\n'
+        assert logged in run.stderr
+
+
+def test_training_with_fewer_patients_than_parts(tmp_path):
+    for number in range(2):
+        write_case(tmp_path / 'raw', number)
+    fields = [f'--config.data.{name}={tmp_path / name}' for name in ('raw', 'store')]
+    assert liver_jax('prepare', CONFIG, *fields, '--config.data.workers=1').returncode == 0
+    message = refused(liver_jax('train', CONFIG, *fields, f'--workdir={tmp_path / "run"}'))
+    assert 'slices of 2 patients; expected at least 3 for train, val and test' in message
+    assert not (tmp_path / 'run' / 'split.json').exists()
+
+
+def test_scoring_a_folder_that_is_no_run(tmp_path):
+    said = refused(liver_jax('evaluate', f'--workdir={tmp_path}'))
+    assert said.startswith(f'{tmp_path}: no config.json there; expected a folder made by `liver-jax train`')
