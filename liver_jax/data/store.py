@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +110,8 @@ def write_store(path: Path, settings: dict[str, Any], parts: Sequence[Path], wor
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     for name in _ARRAYS:
-        joined = np.lib.format.open_memmap(unfinished / f'{name}.npy', 'w+', np.uint8, (total, side, side))
-        start = 0
-        for part in parts:
-            array = np.load(part / f'{name}.npy', mmap_mode='r')
-            joined[start : start + len(array)] = array
-            start += len(array)
-        joined.flush()
+        blocks = (np.load(part / f'{name}.npy') for part in parts)
+        _write_array(unfinished / f'{name}.npy', (total, side, side), blocks)
     manifest = {'format': FORMAT, 'settings': settings, 'slices': total, 'cases': cases}
     (unfinished / 'manifest.json').write_text(_readable(manifest))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +124,7 @@ def write_part(part: Path, arrays: dict[str, np.ndarray], case: dict[str, Any], 
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     for name in _ARRAYS:
-        np.save(unfinished / f'{name}.npy', arrays[name])
+        _write_array(unfinished / f'{name}.npy', arrays[name].shape, [arrays[name]])
     (unfinished / 'case.json').write_text(json.dumps({'settings': settings, 'case': case}))
     shutil.rmtree(part, ignore_errors=True)
     os.rename(unfinished, part)
@@ -143,6 +138,14 @@ def read_part(part: Path) -> dict[str, Any]:
         return {'settings': {}, 'case': {}}
     whole = all((part / f'{name}.npy').exists() for name in _ARRAYS)  # deleting it may have been broken off
     return entry if whole else {'settings': {}, 'case': {}}
+
+
+def _write_array(path: Path, shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> None:
+    """Like np.save, but block by block; plain writes, for on a full disk a memory map dies without an exception."""
+    with open(path, 'wb') as file:
+        np.lib.format.write_array_header_1_0(file, {'descr': '|u1', 'fortran_order': False, 'shape': shape})
+        for block in blocks:
+            file.write(block.tobytes())
 
 
 def _readable(manifest: dict[str, Any]) -> str:

@@ -84,7 +84,9 @@ def test_a_number_twice_is_refused_with_both_places(tmp_path, second):
     assert second in str(refusal.value)
 
 
-@pytest.mark.parametrize(('files', 'count'), [([], 0), (['readme.txt', 'scans/volume.nii', 'test-volume-0.nii'], 3)])
+@pytest.mark.parametrize(
+    ('files', 'count'), [([], 0), (['.DS_Store', 'a.txt', 'scans/volume.nii', 'test-volume-0.nii'], 3)]
+)
 def test_an_empty_or_wrong_folder_is_told_what_was_expected(tmp_path, files, count):
     touch(tmp_path, *files)
     with pytest.raises(UserError, match=rf'no CT volume found among {count} files; expected volume-N\.nii'):
@@ -141,7 +143,7 @@ def test_a_patients_file_that_was_asked_for_goes_before_the_one_in_the_folder(tm
 
 
 def test_a_patients_file_as_excel_writes_it(tmp_path):
-    (kaggle(tmp_path, 0) / 'patients.csv').write_bytes(b'\xef\xbb\xbfage,patient,case\r\n50,Ann,volume-0\r\n')
+    (kaggle(tmp_path, 0) / 'patients.csv').write_bytes(b'\xef\xbb\xbfcase,age,patient\r\nvolume-0,50,Ann\r\n')
     assert find_cases(tmp_path)[0][0].patient == 'Ann'
 
 

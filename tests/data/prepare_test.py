@@ -274,6 +274,24 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         prepare(settings(tmp_path, store=str(tmp_path / 'raw' / 'volume-0.nii' / 'store')))
 
 
+def test_a_full_disk_is_an_error_and_the_next_run_goes_on(tmp_path):
+    write_cases(tmp_path / 'raw', 3)
+    program = f"""
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from prepare_test import prepare, settings
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))  # enough for one case, not for three
+prepare(settings(Path({str(tmp_path)!r})))
+"""
+    run = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    assert f'UserError: {tmp_path}/store: File too large; expected a data.store that can be written' in run.stderr
+    assert not (tmp_path / 'store').exists()
+    assert len(list((tmp_path / 'store.partial').glob('volume-*'))) == 3
+    assert len(SliceStore(prepare(settings(tmp_path)))) == 12
+
+
 def test_no_raw_folder_given_names_the_field(tmp_path):
     with pytest.raises(UserError, match=r'config field data\.raw is empty'):
         prepare(settings(tmp_path, raw=''))

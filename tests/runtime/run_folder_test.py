@@ -66,6 +66,7 @@ def test_every_part_of_the_config_is_compared(tmp_path, field):
 def test_what_changes_only_where_or_how_fast_may_differ(tmp_path, free):
     open_run(tmp_path, make_config())
     open_run(tmp_path, make_config(**free))
+    assert read_run_config(tmp_path) == make_config()
 
 
 def test_a_folder_without_run_says_what_was_expected(tmp_path):
