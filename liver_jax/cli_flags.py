@@ -54,8 +54,8 @@ def parse_flags(name: str, command: Command, arguments: list[str]) -> FlagValues
     for path in paths:
         if not path.is_file():
             raise UserError(f'--config={path}: no such file; expected a config such as configs/default.py')
-        # Configs say `from configs import default`: the folder above theirs must be importable.
-        sys.path.insert(0, str(path.absolute().parent.parent))
+        # Configs say `from configs import default`: the folder above theirs must be importable, or this project's.
+        sys.path += [str(path.absolute().parent.parent), str(Path(__file__).parent.parent)]
     try:
         rest = values(['', *arguments])[1:]
         loaded = values.config if paths else None  # a file that did not load says so only when it is read

@@ -7,14 +7,14 @@ from absl.flags import FlagValues
 
 from liver_jax.cli_flags import Command, Flag, config_of
 
-CONFIG = Flag('config file, such as configs/lits.py; override a field with --config.data.raw=PATH')
-WORKDIR = Flag('run folder')
+CONFIG = Flag('a config file, such as configs/lits.py; override a field with --config.data.raw=PATH')
+WORKDIR = Flag('the run folder, such as runs/first')
 
 
 def _phantom(values: FlagValues) -> None:
     from liver_jax.data.phantom import make_phantoms
 
-    paths = make_phantoms(Path(values.out), values.patients, values.seed)
+    paths = make_phantoms(_path(values.out), values.patients, values.seed)
     print(f'{len(paths)} synthetic volumes in {values.out}')
 
 
@@ -28,7 +28,7 @@ def _train(values: FlagValues) -> None:
     _start_jax()
     from liver_jax.training.loop import train
 
-    workdir = train(config_of(values), Path(values.workdir))
+    workdir = train(config_of(values), _path(values.workdir))
     print(f'trained: {workdir}\nscore it with: liver-jax evaluate --workdir={workdir}')
 
 
@@ -37,17 +37,21 @@ def _evaluate(values: FlagValues) -> None:
     from liver_jax.evaluation.run import evaluate_run
     from liver_jax.report.tables import evaluation_text
 
-    raw = Path(values.raw) if values.raw else None
-    results = evaluate_run(Path(values.workdir), values.checkpoint, values.split, raw)
+    raw = _path(values.raw) if values.raw else None
+    results = evaluate_run(_path(values.workdir), values.checkpoint, values.split, raw)
     print(evaluation_text(results, shutil.get_terminal_size().columns))
-    print(f'written: {Path(values.workdir) / "evaluation" / results["split"]}.json')
+    print(f'written: {_path(values.workdir) / "evaluation" / results["split"]}.json')
 
 
 def _compare(values: FlagValues) -> None:
     _start_jax()
     from liver_jax.compare import compare
 
-    print(compare(config_of(values), Path(values.workdir), shutil.get_terminal_size().columns))
+    print(compare(config_of(values), _path(values.workdir), shutil.get_terminal_size().columns))
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def _start_jax() -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,19 @@ import numpy as np
 
 from liver_jax.config import NETWORKS, Config
 from liver_jax.data.prepare import prepare
-from liver_jax.data.splits import Split, load_or_make_split
+from liver_jax.data.splits import Split, load_or_make_split, make_split
 from liver_jax.data.store import SliceStore
+from liver_jax.errors import UserError
 from liver_jax.evaluation.evaluate import HALF, score_empty
 from liver_jax.evaluation.run import Run, describe_results, load_run, open_store
 from liver_jax.evaluation.scores import ImageScores, summarise
+from liver_jax.files import write_atomically
 from liver_jax.metrics.overlap import EMPTY_RULE, overlap_scores
 from liver_jax.models import DISPLAY_NAMES, describe_model
 from liver_jax.report.curves import draw_curves
 from liver_jax.report.panels import Panel, draw_panels
 from liver_jax.report.tables import comparison_markdown, comparison_text
-from liver_jax.runtime.run_folder import open_run, write_atomically, write_json
+from liver_jax.runtime.run_folder import open_run, write_json
 from liver_jax.runtime.telemetry import read_history
 from liver_jax.training.loop import model_line, train
 
@@ -34,22 +35,24 @@ def compare(config: Config, workdir: Path, width: int) -> str:
     Writes `comparison.json`, `comparison.md` and `figures/` in `workdir`, a run folder per network below it.
     A finished network is not trained again, a broken-off one goes on.
     """
-    if config.data.raw or not Path(config.data.store).exists():
+    if Path(config.data.raw).is_dir() or not Path(config.data.store).exists():
         prepare(config.data)
-    store = open_store(config)
-    open_run(workdir, config)
-    split = load_or_make_split(workdir / 'split.json', store, config.split)
+    elif config.data.raw:
+        log.warning('%s is gone; going on with the slices in %s', config.data.raw, config.data.store)
+    store = open_store(config, with_volumes=True)
+    make_split(store, config.split)  # before the run folder is made: what cannot be split leaves nothing behind
     configs = {
         name: dataclasses.replace(config, model=dataclasses.replace(config.model, name=name)) for name in NETWORKS
     }
+    open_run(workdir, configs['unet'])  # model.name means nothing here
+    split = load_or_make_split(workdir / 'split.json', store, config.split)
     for each in configs.values():
         log.info('%s', model_line(each))
     runs: dict[str, Run] = {}
     scores: dict[str, ImageScores] = {}
     for name, each in configs.items():
         run_folder = workdir / name
-        run_folder.mkdir(exist_ok=True)
-        shutil.copyfile(workdir / 'split.json', run_folder / 'split.json')
+        _share_split(workdir / 'split.json', run_folder / 'split.json')
         train(each, run_folder)
         runs[name] = load_run(run_folder)
         scores[name] = runs[name].evaluator(store, split.rows['test']).run(runs[name].variables)
@@ -60,6 +63,15 @@ def compare(config: Config, workdir: Path, width: int) -> str:
     write_atomically(workdir / 'comparison.md', comparison_markdown(comparison))
     _draw(workdir, store, split, runs, scores)
     return f'{comparison_text(comparison, width)}\n\n{_where(workdir)}'
+
+
+def _share_split(split: Path, own: Path) -> None:
+    """Give a network the split of the comparison; one that was trained on another is refused."""
+    text = split.read_text()
+    if not own.exists():
+        write_atomically(own, text)
+    elif own.read_text() != text:
+        raise UserError(f'{own}: another split than {split}; expected the same, use a new --workdir')
 
 
 def _comparison(
@@ -83,6 +95,7 @@ def _comparison(
             'seed': config.seed,
             'counts': split.counts(store),
             'empty_rule': EMPTY_RULE,
+            'patients': store.manifest['patients'],
             'warning': split.warning,
         },
         'models': models,
@@ -94,18 +107,18 @@ def _draw(workdir: Path, store: SliceStore, split: Split, runs: dict[str, Run], 
     """The figures: test slices ordered by the mean Dice of both networks, the smallest lesions, training curves."""
     rows = split.rows['test']
     dice = {name: overlap_scores(score.counts)['dice'] for name, score in scores.items()}
-    # A slice that neither reference nor prediction marks has no Dice and shows nothing.
-    ranked = np.array(
-        [i for i in np.argsort(np.mean(list(dice.values()), axis=0)) if not np.isnan(dice['unet'][i])], int
-    )
-    sizes = np.asarray(scores['unet'].counts.tp) + np.asarray(scores['unet'].counts.fn)
+    both = np.stack(list(dice.values()))
+    # A slice that neither reference nor predictions mark has no Dice and shows nothing.
+    defined = np.flatnonzero(~np.isnan(both).all(axis=0))
+    ranked = defined[np.argsort(np.nanmean(both[:, defined], axis=0), kind='stable')]
+    sizes = np.array([store.rows[row].tumor_area for row in rows])
     marked = np.flatnonzero(sizes)
     middle = max(0, (len(ranked) - PER_FIGURE) // 2)
     chosen = {
         'best': ('Best test slices', ranked[::-1][:PER_FIGURE]),
         'median': ('Median test slices', ranked[middle : middle + PER_FIGURE]),
         'worst': ('Worst test slices', ranked[:PER_FIGURE]),
-        'smallest_lesions': ('Test slices with the smallest targets', marked[np.argsort(sizes[marked])][:PER_FIGURE]),
+        'smallest_lesions': ('Test slices with the smallest lesions', marked[np.argsort(sizes[marked])][:PER_FIGURE]),
     }
     for file, (title, indices) in chosen.items():
         if len(indices):
@@ -128,7 +141,7 @@ def _panels(store: SliceStore, rows: np.ndarray, runs: dict[str, Run], dice: dic
             case=store.rows[row].case,
             slice_index=store.rows[row].index,
             dice={DISPLAY_NAMES[name]: float(values[i]) for name, values in dice.items()},
-            note=f'{int(truths[i].sum())} px',
+            note=f'tumour {store.rows[row].tumor_area:.0f} mm²',
         )
         for i, row in enumerate(rows)
     ]

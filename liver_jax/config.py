@@ -16,6 +16,8 @@ from liver_jax.errors import UserError
 
 Network = Literal['unet', 'resunet']
 NETWORKS: tuple[Network, ...] = typing.get_args(Network)
+_OVERLAP = ('dice', 'iou', 'precision', 'recall', 'f1')
+MONITORS = ('loss', 'ssim', 'ssim_case', *(f'{s}_{over}' for over in ('image', 'case', 'pooled') for s in _OVERLAP))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +140,7 @@ class TrainConfig:
     batch_size: int
     epochs: int
     log_every_steps: int
-    monitor: Literal['loss', 'dice_image', 'iou_image', 'dice_case', 'dice_pooled', 'ssim', 'f1_pooled']
+    monitor: str
     patience: int
     min_delta: float
 
@@ -147,6 +149,7 @@ class TrainConfig:
         for name in ('batch_size', 'epochs', 'log_every_steps', 'patience'):
             value = getattr(self, name)
             _check(f'train.{name}', value, value >= 1, 'one or more')
+        _check('train.monitor', self.monitor, self.monitor in MONITORS, f'one of {", ".join(MONITORS)}')
         _check('train.min_delta', self.min_delta, self.min_delta >= 0, 'zero or more')
 
 
@@ -181,6 +184,9 @@ class Config:
         _check('seed', self.seed, 0 <= self.seed < 2**31, 'zero to 2^31 - 1')
         factor, size = 2**self.model.depth, self.data.image_size
         _check('data.image_size', size, size % factor == 0, f'a multiple of {factor} (2^model.depth)')
+        # Normalising over a single pixel per channel would leave nothing of it.
+        most = size.bit_length() - 2
+        _check('model.depth', self.model.depth, size >= 2 * factor, f'at most {most} for {size} pixels')
 
 
 def config_from(values: Mapping[str, Any]) -> Config:

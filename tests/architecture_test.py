@@ -10,7 +10,7 @@ FILES = sorted(PACKAGE.rglob('*.py'))
 
 # A room may import the rooms below it. `errors` and `config` are the ground.
 FLOORS = {
-    'errors': 0, 'config': 1,
+    'errors': 0, 'config': 1, 'files': 1,
     'models': 2, 'data': 2, 'metrics': 2, 'runtime': 2,
     'evaluation': 3,
     'training': 4, 'report': 4,
@@ -51,7 +51,7 @@ def test_imports_point_downwards(path):
         return
     for name in imports(path):
         parts = name.split('.')
-        if parts[0] != 'liver_jax' or len(parts) < 2 or parts[1] == own:
+        if parts[0] != 'liver_jax' or len(parts) < 2 or parts[1] in (own, '__version__'):
             continue
         assert own not in KNOWS_NOTHING_OF_OURS, f'{own} knows nothing of ours, but imports {name}'
         assert FLOORS[parts[1]] < FLOORS[own], f'{own} imports {name}, which is not on a lower floor'

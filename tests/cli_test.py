@@ -79,11 +79,11 @@ def test_no_command_shows_the_help():
         (['prepare', CONFIG, '--config.data.rwa=x'], "field 'data.rwa' is not known; did you mean 'data.raw'?"),
         (['train', CONFIG, '--config.optim.lr=1'], "'optim.lr' is not known; did you mean 'optim.learning_rate'?"),
         (['prepare', CONFIG, 'stray'], "'stray' is not a flag; expected --flag=value"),
-        (['prepare'], '--config is missing; expected config file'),
-        (['prepare', '--config='], '--config is missing; expected config file'),
-        (['prepare', '--config.data.raw=x'], '--config is missing; expected config file'),
+        (['prepare'], '--config is missing; expected a config file'),
+        (['prepare', '--config='], '--config is missing; expected a config file'),
+        (['prepare', '--config.data.raw=x'], '--config is missing; expected a config file'),
         (['prepare', '--config=none.py'], '--config=none.py: no such file'),
-        (['train', CONFIG], '--workdir is missing; expected run folder'),
+        (['train', CONFIG], '--workdir is missing; expected the run folder'),
         (['evaluate', '--workdir=x', '--split=train'], '--split=train: value should be one of <val|test>'),
         (['phantom', '--out=x', '--patients=-1'], '--patients=-1: -1 is not a non-negative integer'),
         (['prepare', CONFIG, '--config.data.image_size=big'], '--config.data.image_size=big: invalid literal for int'),
@@ -185,7 +185,7 @@ def test_training_with_fewer_patients_than_parts(tmp_path):
     assert liver_jax('prepare', CONFIG, *fields, '--config.data.workers=1').returncode == 0
     message = refused(liver_jax('train', CONFIG, *fields, f'--workdir={tmp_path / "run"}'))
     assert 'slices of 2 patients; expected at least 3 for train, val and test' in message
-    assert not (tmp_path / 'run' / 'split.json').exists()
+    assert not (tmp_path / 'run').exists()
 
 
 def test_scoring_a_folder_that_is_no_run(tmp_path):

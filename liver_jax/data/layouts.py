@@ -100,7 +100,7 @@ def _patients(root: Path, patients: Path | None, names: list[str]) -> tuple[dict
     path = patients or root / 'patients.csv'
     if patients is None and not path.exists():
         return {name: name for name in names}, (
-            'no patients.csv: every volume counts as a patient of its own, though some LiTS volumes share a patient'
+            'one per volume, for want of a patients.csv, though some LiTS volumes share a patient'
         )
     try:
         with open(path, newline='', encoding='utf-8-sig') as file:
@@ -120,4 +120,4 @@ def _patients(root: Path, patients: Path | None, names: list[str]) -> tuple[dict
         raise UserError(
             f'{path}: no row for {", ".join(missing[:5])}; expected a row for each of the {len(names)} cases'
         )
-    return {name: given[name] for name in names}, f'patients from {path}'
+    return {name: given[name] for name in names}, f'from {path.name}'

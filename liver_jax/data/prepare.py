@@ -24,6 +24,7 @@ from liver_jax.data.layouts import Case, find_cases
 from liver_jax.data.store import read_manifest, read_part, write_part, write_store
 from liver_jax.data.volumes import Volume, read_case
 from liver_jax.errors import UserError
+from liver_jax.files import locked
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +39,16 @@ def prepare(config: DataConfig) -> Path:
         raise UserError('config field data.raw is empty; expected the folder of CT volumes: --config.data.raw=PATH')
     store, settings = Path(config.store), store_settings(config)
     cases, source = find_cases(Path(config.raw), Path(config.patients) if config.patients else None)
-    log.info('%d cases below %s; %s', len(cases), config.raw, source)
+    log.info('%d cases below %s; patients: %s', len(cases), config.raw, source)
     if not _is_free(store):
         check_store(store, settings, cases)
         log.info('store %s is already prepared', store)
         return store
     try:
-        kept = _make(store, settings, cases, config)
+        with locked(store.with_name(store.name + '.partial')):
+            if _is_free(store):  # another process may have made it meanwhile
+                _make(store, settings, cases, source, config)
+            shutil.rmtree(store.with_name(store.name + '.partial'))
     except OSError as error:
         raise UserError(
             f'{error.filename or store}: {error.strerror or error}; expected a data.store that can be written'
@@ -54,7 +58,7 @@ def prepare(config: DataConfig) -> Path:
             f'{config.raw}: a process that prepares volumes was killed, perhaps for lack of memory; '
             'set data.workers lower and go on with the same command, finished volumes are kept'
         ) from error
-    log.info('%d slices of %d cases in %s', kept, len(cases), store)
+    log.info('%d slices of %d cases in %s', read_manifest(store)['slices'], len(cases), store)
     return store
 
 
@@ -83,7 +87,7 @@ def check_store(store: Path, settings: dict[str, Any], cases: list[Case] | None 
     there = {case['name']: case for case in manifest['cases']}
     here = {case.name: case for case in cases}
     for name in sorted(there.keys() | here.keys()):
-        if name not in there or name not in here or not _is_from(there[name], here[name], store / 'manifest.json'):
+        if name not in there or name not in here or not _is_from(there[name], here[name]):
             raise UserError(
                 f'{store}: prepared from other volumes ({name} is new, gone or changed); '
                 'set another data.store or delete this one'
@@ -99,8 +103,7 @@ def _is_free(store: Path) -> bool:
     return False
 
 
-def _make(store: Path, settings: dict[str, Any], cases: list[Case], config: DataConfig) -> int:
-    """Make the store; returns the number of its slices."""
+def _make(store: Path, settings: dict[str, Any], cases: list[Case], source: str, config: DataConfig) -> None:
     working = store.with_name(store.name + '.partial')
     parts = _prepare_all(cases, settings, working, config.workers)
     kept = sum(len(read_part(part)['case']['slices']) for part in parts)
@@ -109,9 +112,7 @@ def _make(store: Path, settings: dict[str, Any], cases: list[Case], config: Data
             f'{config.raw}: no slice left of {len(cases)} volumes with data.slices={config.slices!r}; '
             "expected volumes with such labels, or set data.slices='all'"
         )
-    write_store(store, settings, parts, working)
-    shutil.rmtree(working)
-    return kept
+    write_store(store, settings, source, parts, working)
 
 
 def _prepare_all(cases: list[Case], settings: dict[str, Any], working: Path, workers: int) -> list[Path]:
@@ -130,7 +131,11 @@ def _prepare_all(cases: list[Case], settings: dict[str, Any], working: Path, wor
         context = multiprocessing.get_context('spawn')
         with ProcessPoolExecutor(min(workers, len(todo)), context, _follow_parent) as pool:
             try:
-                for _ in pool.map(_prepare_case, *zip(*todo, strict=True), [settings] * len(todo)):
+                # Workers are born deaf to Ctrl-C, which is the parent's: they would die of it while they import.
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+                done = pool.map(_prepare_case, *zip(*todo, strict=True), [settings] * len(todo))
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+                for _ in done:
                     bar.update()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
@@ -153,16 +158,16 @@ def _follow_parent() -> None:
 
 def _is_done(case: Case, part: Path, settings: dict[str, Any]) -> bool:
     found = read_part(part)
-    return found['settings'] == settings and _is_from(found['case'], case, part / 'case.json')
+    return found['settings'] == settings and _is_from(found['case'], case)
 
 
-def _is_from(entry: dict[str, Any], case: Case, written: Path) -> bool:
-    """Whether the manifest's entry is of this case; files that changed since it was `written` are hashed again."""
+def _is_from(entry: dict[str, Any], case: Case) -> bool:
+    """Whether the manifest's entry is of this case; files of another date than then are hashed again."""
     if (entry['patient'], entry['bytes']) != (case.patient, _bytes(case)):
         return False
-    hashes = ((case.image, entry['image_sha256']), (case.label, entry['label_sha256']))
-    since = written.stat().st_mtime
-    return all(path.stat().st_mtime < since or _sha256(path) == sha256 for path, sha256 in hashes)
+    hashes = (entry['image_sha256'], entry['label_sha256'])
+    files = zip((case.image, case.label), entry['modified_ns'], hashes, strict=True)
+    return all(path.stat().st_mtime_ns == modified or _sha256(path) == sha256 for path, modified, sha256 in files)
 
 
 def _prepare_case(case: Case, part: Path, settings: dict[str, Any]) -> None:
@@ -235,6 +240,7 @@ def _describe(case: Case, volume: Volume, slices: list[int]) -> dict[str, Any]:
         'image_sha256': _sha256(case.image),
         'label_sha256': _sha256(case.label),
         'bytes': _bytes(case),
+        'modified_ns': [path.stat().st_mtime_ns for path in (case.image, case.label)],
         'shape': list(volume.shape),
         'orientation': volume.orientation,
         'spacing_mm': [round(mm, 6) for mm in volume.spacing],

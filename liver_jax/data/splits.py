@@ -70,7 +70,7 @@ def make_split(store: SliceStore, config: SplitConfig) -> Split:
     sizes = _sizes(count, config.fractions)
     cuts = np.split(order, np.cumsum(sizes)[:-1])
     rows = {part: np.flatnonzero(np.isin(owner, cut)) for part, cut in zip(PARTS, cuts, strict=True)}
-    return Split(json.loads(json.dumps(dataclasses.asdict(config))), store.digest, rows)
+    return Split(_plain(config), store.digest, rows)
 
 
 def write_split(path: Path, split: Split, store: SliceStore) -> None:
@@ -105,7 +105,9 @@ def read_split(path: Path, store: SliceStore) -> Split:
             part: sorted(row_of[case['case'], index] for case in values[part] for index in case['slices'])
             for part in PARTS
         }
-        return Split(values['settings'], values['store'], {part: np.array(rows[part], int) for part in PARTS})
+        split = Split(values['settings'], values['store'], {part: np.array(rows[part], int) for part in PARTS})
+        _check_disjoint(path, split, store)
+        return split
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f'{path}: not a readable split ({type(error).__name__}: {error}); delete it, it is made again from the seed'
@@ -116,7 +118,28 @@ def load_or_make_split(path: Path, store: SliceStore, config: SplitConfig) -> Sp
     """The split at `path` if there, else a new one, written there."""
     if not path.exists():
         write_split(path, make_split(store, config), store)
-    return read_split(path, store)
+    split = read_split(path, store)
+    if split.settings != _plain(config):
+        raise UserError(f'{path}: made with {split.settings}; expected {_plain(config)}, use a new --workdir')
+    return split
+
+
+def _plain(config: SplitConfig) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return values
+
+
+def _check_disjoint(path: Path, split: Split, store: SliceStore) -> None:
+    """No slice, and by patient no patient, in two parts; something in each."""
+    by_patient = split.settings['by'] == 'patient'
+    owners = {
+        part: {store.rows[row].patient if by_patient else row for row in rows} for part, rows in split.rows.items()
+    }
+    for first, second in (('train', 'val'), ('train', 'test'), ('val', 'test')):
+        if both := owners[first] & owners[second]:
+            raise UserError(f'{path}: {min(both)} is in {first} and in {second}; expected disjoint parts, delete it')
+    if not all(owners.values()):
+        raise UserError(f'{path}: a part without slices; expected some in each, delete it to make it again')
 
 
 def _sizes(count: int, fractions: Sequence[float]) -> list[int]:

@@ -69,8 +69,10 @@ class SliceStore:
 
     @property
     def digest(self) -> str:
-        """Hash of the manifest, hence of settings, cases and source files."""
-        return hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()
+        """Hash of settings, cases and source files; when those were written does not matter."""
+        cases = [{key: value for key, value in case.items() if key != 'modified_ns'} for case in self.manifest['cases']]
+        content = json.dumps([self.manifest['settings'], cases], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def images(self, rows: np.ndarray) -> np.ndarray:
         """Images uint8 [len(rows), side, side]; 0..255 is the HU window."""
@@ -99,7 +101,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def write_store(path: Path, settings: dict[str, Any], parts: Sequence[Path], working: Path) -> None:
+def write_store(path: Path, settings: dict[str, Any], patients: str, parts: Sequence[Path], working: Path) -> None:
     """Join the prepared cases in `parts` (see `write_part`) into the store at `path`, atomically.
 
     `working` is a folder on the same disk for the unfinished store.
@@ -112,7 +114,7 @@ def write_store(path: Path, settings: dict[str, Any], parts: Sequence[Path], wor
     for name in _ARRAYS:
         blocks = (np.load(part / f'{name}.npy') for part in parts)
         _write_array(unfinished / f'{name}.npy', (total, side, side), blocks)
-    manifest = {'format': FORMAT, 'settings': settings, 'slices': total, 'cases': cases}
+    manifest = {'format': FORMAT, 'settings': settings, 'patients': patients, 'slices': total, 'cases': cases}
     (unfinished / 'manifest.json').write_text(_readable(manifest))
     path.parent.mkdir(parents=True, exist_ok=True)
     os.rename(unfinished, path)

@@ -1,7 +1,7 @@
 """Scores of a network on rows of a store: counts on the device, SSIM on the host while the device goes on."""
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from liver_jax.metrics.ssim import ssim_masks
 from liver_jax.runtime.mesh import batch_sharding, check_divisible, put_batch, replicated
 
 HALF = 128  # of 0..255: a pixel at least half covered belongs to the reference mask
+QUEUED = 1024  # slices that may wait for their SSIM
 Variables = Any
 
 
@@ -49,6 +50,8 @@ class Evaluator:
                 losses.append(outputs['loss'][valid])
                 pairs = zip(outputs['prediction'][valid], references[valid], strict=True)
                 ssim += [pool.submit(ssim_masks, *pair) for pair in pairs]
+                if len(ssim) > QUEUED:
+                    ssim[-QUEUED].result()  # waiting masks take memory
             return ImageScores(
                 slices=[self._store.rows[row] for row in self._rows],
                 counts=Counts(*np.concatenate(counts).T),
@@ -76,14 +79,16 @@ class Evaluator:
 
 def score_empty(store: SliceStore, rows: np.ndarray, target: str) -> ImageScores:
     """Scores of predicting nothing anywhere, the baseline that every table shows."""
-    references = store.masks(rows, target) >= HALF
-    inside = references.sum((1, 2))
-    zero = np.zeros_like(inside)
-    counts = Counts(zero, zero, inside, references[0].size - inside)
+    inside, ssim = [], []
     with ThreadPoolExecutor() as pool:
-        futures: list[Future[float]] = [pool.submit(ssim_masks, np.zeros_like(mask), mask) for mask in references]
-        ssim = np.array([future.result() for future in futures])
-    return ImageScores([store.rows[row] for row in rows], counts, ssim)
+        for start in range(0, len(rows), QUEUED):
+            references = store.masks(rows[start : start + QUEUED], target) >= HALF
+            inside.append(references.sum((1, 2)))
+            ssim += list(pool.map(ssim_masks, np.zeros_like(references), references))
+    reference = np.concatenate(inside)
+    zero = np.zeros_like(reference)
+    counts = Counts(zero, zero, reference, references[0].size - reference)
+    return ImageScores([store.rows[row] for row in rows], counts, np.array(ssim))
 
 
 def _eval_step(model: nn.Module, threshold: float, variables: Variables, batch: dict[str, jax.Array]) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from liver_jax.config import Config
+from liver_jax.data.layouts import find_cases
 from liver_jax.data.prepare import check_store, prepare, store_settings
 from liver_jax.data.splits import read_split
 from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
-from liver_jax.evaluation.evaluate import Evaluator
+from liver_jax.evaluation.evaluate import Evaluator, score_empty
 from liver_jax.evaluation.scores import ImageScores, case_scores, image_scores, summarise
 from liver_jax.metrics.overlap import EMPTY_RULE
 from liver_jax.models import build_model
@@ -71,6 +72,8 @@ def evaluate_run(workdir: Path, checkpoint: str, split: str, raw: Path | None) -
     """
     run = load_run(workdir, checkpoint)
     if raw:
+        if not raw.is_dir():
+            raise UserError(f'--raw={raw}: no such folder; expected one with CT volumes and their segmentations')
         key = hashlib.sha256(str(raw.absolute()).encode()).hexdigest()[:12]
         data = dataclasses.replace(
             run.config.data, raw=str(raw.absolute()), patients='', store=str(workdir.absolute() / 'external' / key)
@@ -78,19 +81,33 @@ def evaluate_run(workdir: Path, checkpoint: str, split: str, raw: Path | None) -
         store = SliceStore(prepare(data))
         rows, name, warning = np.arange(len(store)), 'external', ''
     else:
+        if not Path(run.config.data.store).exists():
+            raise UserError(
+                f'{run.config.data.store}: the slice store of this run is not there; bring it back, '
+                f'or write where it is now into data.store of {workdir / "config.json"}'
+            )
         store = open_store(run.config)
         parts = read_split(workdir / 'split.json', store)
         rows, name, warning = parts.rows[split], split, parts.warning
     scores = run.evaluator(store, rows).run(run.variables)
     results = describe_results(run, scores, name, warning)
+    results['baselines'] = {'all_zero': summarise(score_empty(store, rows, run.config.data.target))}
     write_json(workdir / 'evaluation' / f'{name}.json', results)
     return results
 
 
-def open_store(config: Config) -> SliceStore:
-    """The store of a config, checked against its settings."""
+def open_store(config: Config, with_volumes: bool = False) -> SliceStore:
+    """The store of a config, checked against its settings, and against the raw volumes where they are at hand."""
     store = SliceStore(Path(config.data.store))
-    check_store(store.path, store_settings(config.data))
+    cases = None
+    if with_volumes and config.data.raw and Path(config.data.raw).is_dir():
+        cases, _ = find_cases(Path(config.data.raw), Path(config.data.patients) if config.data.patients else None)
+    elif with_volumes and config.data.patients:
+        raise UserError(
+            f'config field data.patients is {config.data.patients!r}, but data.raw ({config.data.raw!r}) is no folder; '
+            'expected the volumes it speaks of, set data.raw to them'
+        )
+    check_store(store.path, store_settings(config.data), cases)
     return store
 
 
@@ -99,7 +116,7 @@ def describe_results(run: Run, scores: ImageScores, name: str, warning: str = ''
     config = run.config
     return {
         'split': name,
-        'split_by': config.split.by,
+        'split_by': None if name == 'external' else config.split.by,
         'step': run.step,
         'model': config.model.name,
         'target': config.data.target,

@@ -14,7 +14,7 @@ import numpy as np
 EMPTY_RULE = (
     'Dice, IoU and F1 of an image (or case) whose reference and prediction are both empty are undefined and left out '
     'of the averages; where only one of them is empty they are 0. Precision needs a predicted pixel, recall a '
-    'reference pixel; without one they are undefined and left out.'
+    'reference pixel; without one they are undefined and left out. SSIM of two empty masks is 1 and counts.'
 )
 
 

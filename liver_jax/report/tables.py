@@ -100,11 +100,17 @@ def evaluation_text(results: Mapping[str, Any], width: int) -> str:
     """One network's results (`WORKDIR/evaluation/<split>.json`) for a terminal of `width` columns."""
     width = max(width, 20)
     name, scores = _display_name(results['model']), results['summary']
-    heading = f'{name}, step {results["step"]}, {results["split"]}: {len(results["images"])} slices'
+    target, size = TARGETS.get(results['target'], results['target']), results['image_size']
+    heading = textwrap.fill(
+        f'{name}, step {results["step"]}, on {results["split"]}: {len(results["images"])} slices, target {target}, '
+        f'{size}×{size} pixels, threshold {results["threshold"]}',
+        width,
+    )
     parts = ['\n'.join(['!' * width, *textwrap.wrap(f'WARNING: {results["warning"]}', width), '!' * width])]
     parts = (parts if results.get('warning') else []) + [heading]
     for title, columns in (('averaged as in the original study', STUDY_COLUMNS), ('per case', CASE_COLUMNS)):
-        table = _Table(title, '', columns, {name: scores})
+        rows = {name: scores} | {_display_name(key): values for key, values in results.get('baselines', {}).items()}
+        table = _Table(title, '', columns, rows)
         parts.append('\n'.join([title, *_text_table(table, width)]))
     parts.append(textwrap.fill(f'Empty masks: {results["empty_rule"]}', width))
     return '\n\n'.join(parts) + '\n'
@@ -146,6 +152,7 @@ def _protocol_lines(protocol: dict[str, Any]) -> list[str]:
         f'Target: {TARGETS.get(target, target)}.',
         f'Slices: {SLICES.get(slices, slices)}, {size}×{size} pixels.',
         f'Split by {protocol["split"]}: {counts}.',
+        *([f'Patients: {protocol["patients"]}.'] if protocol.get('patients') else []),
         f'Threshold on the probability: {protocol["threshold"]}. Seed: {protocol["seed"]}.',
         f'Empty masks: {protocol["empty_rule"]}',
     ]

@@ -80,24 +80,31 @@ class Checkpoints:
 
     def restore_model(self, step: int, like: Tree) -> Tree:
         """Parameters and batch statistics as the abstract tree `like` (shapes, dtypes, shardings)."""
-        return self._manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore(like)))['model']
+        return self._restore(step, model=ocp.args.StandardRestore(like))['model']
 
     def restore(self, step: int, model: Tree, optimizer: Tree) -> tuple[Tree, Tree, dict[str, Any]]:
         """Model and optimizer as the abstract trees given, and progress."""
-        restored = self._manager.restore(
+        restored = self._restore(
             step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardRestore(model),
-                optimizer=ocp.args.StandardRestore(optimizer),
-                progress=ocp.args.JsonRestore(),
-            ),
+            model=ocp.args.StandardRestore(model),
+            optimizer=ocp.args.StandardRestore(optimizer),
+            progress=ocp.args.JsonRestore(),
         )
         return restored['model'], restored['optimizer'], restored['progress']
 
     def progress(self, step: int) -> dict[str, Any]:
         """Only the progress of a checkpoint."""
-        restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))
-        return dict(restored['progress'])
+        return dict(self._restore(step, progress=ocp.args.JsonRestore())['progress'])
+
+    def _restore(self, step: int, **items: Any) -> Any:
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except (OSError, ValueError, KeyError) as error:
+            others = ', '.join(str(each) for each in self._manager.all_steps() if each != step) or 'none'
+            raise UserError(
+                f'{self._folder / str(step)}: a damaged checkpoint ({type(error).__name__}); '
+                f'move it away to use the others (steps: {others}), or use a new --workdir'
+            ) from error
 
 
 def abstract(tree: Tree, sharding: jax.sharding.Sharding) -> Tree:

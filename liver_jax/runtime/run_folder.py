@@ -1,15 +1,15 @@
 """The run folder remembers the config it was made with, so that nobody continues it with another by mistake."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from liver_jax.config import Config, config_differences, config_from, config_to_json
 from liver_jax.errors import UserError
+from liver_jax.files import write_atomically
 
-# These change where or how fast, not what: a run may go on with other values.
-_FREE = ('data.raw', 'data.workers', 'train.log_every_steps')
+# These change where or how fast, not what: a run may go on with other values. (A split names its store by content.)
+_FREE = ('data.raw', 'data.store', 'data.workers', 'train.log_every_steps', 'eval.batch_size')
 
 
 def open_run(workdir: Path, config: Config) -> None:
@@ -27,7 +27,8 @@ def open_run(workdir: Path, config: Config) -> None:
                 f'{workdir}: made with another config ({"; ".join(differences)}); '
                 'expected the same one, use another --workdir or put the fields back'
             )
-        return
+        if config_to_json(config) == file.read_text():
+            return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         write_atomically(file, config_to_json(config))
@@ -46,14 +47,6 @@ def read_run_config(workdir: Path) -> Config:
         raise UserError(f'{file}: cannot be read ({error}); expected the JSON that `liver-jax train` wrote') from error
     except UserError as error:
         raise UserError(f'{file}: {error}; it was changed, or made by another version') from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that `path` is always either the old or the new whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.partial')
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 def write_json(path: Path, values: Any) -> None:

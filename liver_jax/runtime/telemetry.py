@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from liver_jax.runtime.run_folder import write_atomically
+from liver_jax.files import write_atomically
 
 
 class Telemetry:

@@ -6,6 +6,7 @@ validation up to there, so a run that goes on from it repeats nothing and skips 
 
 import dataclasses
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from liver_jax.config import Config
 from liver_jax.data.augment import augment_batch
-from liver_jax.data.splits import Split, load_or_make_split
+from liver_jax.data.splits import Split, load_or_make_split, make_split
 from liver_jax.data.store import SliceStore
 from liver_jax.data.stream import steps_per_epoch, train_batches
 from liver_jax.evaluation.evaluate import HALF, Evaluator
 from liver_jax.evaluation.run import open_store
 from liver_jax.evaluation.scores import summarise
+from liver_jax.files import locked
 from liver_jax.models import DISPLAY_NAMES, build_model, describe_model
 from liver_jax.runtime.checkpoint import Checkpoints, abstract
 from liver_jax.runtime.interrupt import Interrupted, StopRequest, watch_signals
@@ -30,7 +32,7 @@ from liver_jax.runtime.mesh import batch_sharding, check_divisible, make_mesh, p
 from liver_jax.runtime.run_folder import open_run
 from liver_jax.runtime.telemetry import Telemetry
 from liver_jax.training.early_stopping import EarlyStopping
-from liver_jax.training.meter import Meter
+from liver_jax.training.meter import Meter, not_finite
 from liver_jax.training.optim import make_optimizer, make_schedule
 from liver_jax.training.overlay import overlay
 from liver_jax.training.progress import Progress
@@ -52,11 +54,12 @@ def train(config: Config, workdir: Path) -> Path:
         mesh = make_mesh()
         check_divisible('train.batch_size', config.train.batch_size, mesh)
         check_divisible('eval.batch_size', config.eval.batch_size, mesh)
-        store = open_store(config)
+        store = open_store(config, with_volumes=True)
+        make_split(store, config.split)  # before the run folder is made: what cannot be split leaves nothing behind
         open_run(workdir, config)
         split = load_or_make_split(workdir / 'split.json', store, config.split)
         _announce(config, split, store, mesh.size)
-        with Checkpoints(workdir / 'checkpoints') as checkpoints:
+        with locked(workdir), Checkpoints(workdir / 'checkpoints') as checkpoints:
             run = _Run(config, workdir, store, split, mesh, checkpoints, stop)
             if run.finished:
                 log.info('%s: already finished at step %d', workdir, run.step)
@@ -104,6 +107,7 @@ class _Run:
 
     def to_the_end(self) -> None:
         """The loop."""
+        log.info('compiling; with an empty cache this takes up to a minute')
         state = self._initial_state()
         stream = iter(self._batches())
         stream.set_state(self.progress.position)
@@ -135,6 +139,7 @@ class _Run:
                         self._log(telemetry, bar, meter)
                     self.step += 1
                     meter.add(self.step, metrics)
+                    bar.update()
             finally:
                 stream.close()
         reason = 'no improvement' if self.progress.stopping.should_stop else 'all epochs done'
@@ -168,6 +173,8 @@ class _Run:
     def _validate(self, state: TrainState, telemetry: Telemetry) -> None:
         """Score the validation slices; decide on best and stopping."""
         summary = summarise(self.evaluator.run(state.variables))
+        if not math.isfinite(summary['loss']):
+            raise not_finite(self.workdir, 'validation loss', summary['loss'], self.step)
         telemetry.scalars(self.step, {f'val/{name}': value for name, value in summary.items()})
         telemetry.image(self.step, 'val/overlay', self._overlay(state))
         monitor = self.config.train.monitor
@@ -185,20 +192,20 @@ class _Run:
         references = self.store.masks(rows, self.config.data.target) >= HALF
         return overlay(self.store.images(rows), references, self.previews.predict(state.variables))
 
-    def _save(self, state: TrainState, stream: Any, meter: 'Meter') -> None:
+    def _save(self, state: TrainState, stream: Any, meter: Meter) -> None:
         position = {name: int(value) for name, value in stream.get_state().items()}
         self.progress = dataclasses.replace(self.progress, position=position, losses=meter.losses)
         self.checkpoints.save(self.step, state.variables, state.opt_state, self.progress.to_json())
 
-    def _log(self, telemetry: Telemetry, bar: Any, meter: 'Meter') -> None:
-        """Fetch what the device has reported up to `self.step`, and write a row if that is a step to log."""
+    def _log(self, telemetry: Telemetry, bar: Any, meter: Meter) -> None:
+        """Fetch what the device has reported up to `self.step`, and write a row if one is due."""
         meter.fetch()
-        if not meter.losses or self.step % self.config.train.log_every_steps:
+        due = self.step % self.config.train.log_every_steps == 0 or self.step == self.total
+        if not (meter.losses and due):
             return
         row = meter.row()
         telemetry.scalars(self.step, {f'train/{name}': value for name, value in row.items()})
         bar.set_postfix_str(f'loss {row["loss"]:.4f}, {row["images_per_second"]:.0f} img/s', refresh=False)
-        bar.update(self.step - bar.n)
 
 
 def model_line(config: Config) -> str:
@@ -211,8 +218,8 @@ def model_line(config: Config) -> str:
 def _announce(config: Config, split: Split, store: SliceStore, devices: int) -> None:
     counts = split.counts(store)
     log.info('%s; target %s; %d device(s)', model_line(config), config.data.target, devices)
-    parts = ', '.join(f'{part} {count["patients"]} patients/{count["slices"]} slices' for part, count in counts.items())
-    log.info('split by %s: %s', config.split.by, parts)
+    parts = ', '.join(f'{part} {count["slices"]} slices of {count["patients"]}' for part, count in counts.items())
+    log.info('split by %s: %s patient(s)', config.split.by, parts)
     if split.warning:
         log.warning('%s', split.warning)
 

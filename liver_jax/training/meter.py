@@ -34,10 +34,7 @@ class Meter:
         for (step, _), metrics in zip(waiting, jax.device_get([each for _, each in waiting]), strict=True):
             loss = float(metrics['loss'])
             if not math.isfinite(loss):
-                raise UserError(
-                    f'{self._workdir}: the loss is {loss} at step {step}; the checkpoints before it are whole; '
-                    'lower optim.learning_rate or look for volumes with extreme values, and use a new --workdir'
-                )
+                raise not_finite(self._workdir, 'loss', loss, step)
             self.losses.append(loss)
             self._learning_rate = float(metrics['learning_rate'])
             self._timed += 1
@@ -49,3 +46,11 @@ class Meter:
         self.losses = []
         self.restart()
         return {'loss': loss, 'learning_rate': self._learning_rate, 'images_per_second': rate}
+
+
+def not_finite(workdir: Path, what: str, value: float, step: int) -> UserError:
+    """The error that ends a run whose loss has become NaN or infinite; nothing of that state is saved."""
+    return UserError(
+        f'{workdir}: the {what} is {value} at step {step}; this state is not saved; '
+        'lower optim.learning_rate or look for volumes with extreme values, and use a new --workdir'
+    )

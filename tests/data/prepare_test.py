@@ -188,6 +188,7 @@ def test_the_manifest_tells_where_everything_comes_from(tmp_path):
     image, label = tmp_path / 'raw' / 'volume-12.nii', tmp_path / 'raw' / 'segmentation-12.nii'
     assert manifest == {
         'format': 1,
+        'patients': 'from patients.csv',
         'settings': {'image_size': 16, 'window': [-160.0, 240.0], 'slices': 'liver', 'masks': 'soft'},
         'slices': 1,
         'cases': [
@@ -199,6 +200,7 @@ def test_the_manifest_tells_where_everything_comes_from(tmp_path):
                 'image_sha256': hashlib.sha256(image.read_bytes()).hexdigest(),
                 'label_sha256': hashlib.sha256(label.read_bytes()).hexdigest(),
                 'bytes': [image.stat().st_size, label.stat().st_size],
+                'modified_ns': [image.stat().st_mtime_ns, label.stat().st_mtime_ns],
                 'shape': [30, 20, 3],
                 'orientation': 'LPS',
                 'spacing_mm': [3.0, 2.0, 0.5],

@@ -138,10 +138,29 @@ def test_the_file_says_who_is_where_and_reads_back_alike(tmp_path, store):
     assert [path.name for path in tmp_path.glob('split*')] == ['split.json']
 
 
-def test_a_split_once_made_stays_whatever_the_seed_says(tmp_path, store):
+def test_a_split_once_made_is_read_again(tmp_path, store):
     first = load_or_make_split(tmp_path / 'split.json', store, BY_PATIENT)
-    again = load_or_make_split(tmp_path / 'split.json', store, SplitConfig('patient', (0.5, 0.25, 0.25), 9))
-    assert as_lists(again) == as_lists(first)
+    before = (tmp_path / 'split.json').stat().st_mtime_ns
+    assert as_lists(load_or_make_split(tmp_path / 'split.json', store, BY_PATIENT)) == as_lists(first)
+    assert (tmp_path / 'split.json').stat().st_mtime_ns == before
+
+
+def test_a_split_made_with_other_settings_is_refused(tmp_path, store):
+    load_or_make_split(tmp_path / 'split.json', store, BY_PATIENT)
+    with pytest.raises(UserError, match=r"split\.json: made with .*'seed': 0.*; expected .*'seed': 9"):
+        load_or_make_split(tmp_path / 'split.json', store, SplitConfig('patient', (0.5, 0.25, 0.25), 9))
+
+
+def test_an_edited_split_with_a_patient_on_both_sides_is_refused(tmp_path, store):
+    path = tmp_path / 'split.json'
+    write_split(path, make_split(store, BY_PATIENT), store)
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, 'test': values['train']}))
+    with pytest.raises(UserError, match=r'is in train and in test; expected disjoint parts'):
+        read_split(path, store)
+    path.write_text(json.dumps({**values, 'val': []}))
+    with pytest.raises(UserError, match='a part without slices'):
+        read_split(path, store)
 
 
 def test_the_split_of_another_store_is_refused(tmp_path, store):

@@ -9,6 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
+from liver_jax.files import locked
 from liver_jax.runtime.telemetry import read_history
 from small_ct import command, small_config
 
@@ -127,6 +128,31 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(config, tmp_path):
     done = run(*command('train', wild, tmp_path / 'run'), code=2)
     assert 'at step 2;' in done.stderr.splitlines()[-1]
     assert not list((tmp_path / 'run' / 'checkpoints').glob('[0-9]*'))
+
+
+def test_parameters_that_are_not_finite_are_never_saved(config, tmp_path):
+    # One step an epoch: the loss of the wild step is never seen in training, only in validation.
+    wild = dataclasses.replace(
+        config,
+        optim=dataclasses.replace(config.optim, learning_rate=1e38, warmup_epochs=0.0),
+        train=dataclasses.replace(config.train, batch_size=64, epochs=1),
+    )
+    done = run(*command('train', wild, tmp_path / 'run'), code=2)
+    assert 'validation loss is nan at step 1;' in done.stderr.splitlines()[-1]
+    assert not list((tmp_path / 'run' / 'checkpoints').glob('[0-9]*'))
+
+
+def test_a_second_job_on_a_run_folder_is_refused_by_the_first_one(config, tmp_path):
+    with locked(tmp_path / 'run'):
+        done = run(*command('train', config, tmp_path / 'run'), code=2)
+    assert f'process {os.getpid()} is working there' in done.stderr.splitlines()[-1]
+
+
+def test_a_comparison_goes_on_without_its_raw_volumes(workdir, tmp_path):
+    gone = small_config(tmp_path / 'gone', workdir.parent / 'store', train_epochs=2)
+    done = run(*command('compare', gone, workdir))
+    assert 'is gone; going on with the slices' in done.stderr
+    assert done.stderr.count('already finished') == 2
 
 
 def test_batch_that_eight_devices_cannot_share_is_refused(config, tmp_path):

@@ -11,7 +11,8 @@ import pytest
 from configs import default
 from liver_jax.config import Config, config_from
 from liver_jax.errors import UserError
-from liver_jax.runtime.run_folder import open_run, read_run_config, write_atomically, write_json
+from liver_jax.files import write_atomically
+from liver_jax.runtime.run_folder import open_run, read_run_config, write_json
 
 
 def make_config(**fields: Any) -> Config:
@@ -66,7 +67,7 @@ def test_every_part_of_the_config_is_compared(tmp_path, field):
 def test_what_changes_only_where_or_how_fast_may_differ(tmp_path, free):
     open_run(tmp_path, make_config())
     open_run(tmp_path, make_config(**free))
-    assert read_run_config(tmp_path) == make_config()
+    assert read_run_config(tmp_path) == make_config(**free)  # the folder follows, for evaluate reads it
 
 
 def test_a_folder_without_run_says_what_was_expected(tmp_path):
