@@ -218,8 +218,8 @@ def model_line(config: Config) -> str:
 def _announce(config: Config, split: Split, store: SliceStore, devices: int) -> None:
     counts = split.counts(store)
     log.info('%s; target %s; %d device(s)', model_line(config), config.data.target, devices)
-    parts = ', '.join(f'{part} {count["slices"]} slices of {count["patients"]}' for part, count in counts.items())
-    log.info('split by %s: %s patient(s)', config.split.by, parts)
+    parts = ', '.join(f'{part} {count["slices"]} slices/{count["patients"]} patients' for part, count in counts.items())
+    log.info('split by %s: %s', config.split.by, parts)
     if split.warning:
         log.warning('%s', split.warning)
 

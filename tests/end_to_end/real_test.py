@@ -61,7 +61,7 @@ def test_a_small_network_learns_real_liver(real, tmp_path):
         real,
         data=dataclasses.replace(real.data, target='liver_or_tumor'),
         split=dataclasses.replace(real.split, by='slice'),
-        train=dataclasses.replace(real.train, epochs=6),
+        train=dataclasses.replace(real.train, epochs=10),
     )
     train(merged, tmp_path / 'run')
     validation = [row for row in read_history(tmp_path / 'run') if 'val/loss' in row]
