@@ -1,5 +1,6 @@
 """Broken-off runs go on exactly: real processes, real signals, compared with an unbroken run bit by bit."""
 
+import dataclasses
 import signal
 import subprocess
 
@@ -12,6 +13,12 @@ from liver_jax.runtime.interrupt import RESUME_CODE
 from liver_jax.runtime.telemetry import read_history
 from liver_jax.training.loop import train
 from small_ct import command
+
+
+@pytest.fixture(scope='module')
+def config(config):
+    """Logs every third of four steps an epoch: checkpoints fall between two rows of the log."""
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, log_every_steps=3))
 
 
 @pytest.fixture(scope='module')
