@@ -138,6 +138,8 @@ def _prepare_all(cases: list[Case], settings: dict[str, Any], working: Path, wor
                 for _ in done:
                     bar.update()
             except BaseException:
+                for worker in multiprocessing.active_children():
+                    worker.kill()  # nothing is lost but their volumes of the moment: parts get their names when whole
                 pool.shutdown(cancel_futures=True)
                 raise
     return parts
