@@ -17,9 +17,7 @@ def get_config() -> ConfigDict:
     config.data = data = ConfigDict()
     data.raw = ''  # folder of CT volumes as downloaded: Kaggle, CodaLab or MSD Task03 layout
     data.store = 'stores/lits'  # folder of prepared slices; made by `prepare`, or by `compare` when missing
-    data.patients = (
-        ''  # CSV with the columns case,patient; empty: RAW/patients.csv if there, else one patient per volume
-    )
+    data.patients = ''  # CSV with case,patient; empty: RAW/patients.csv if there, else one patient per volume
     data.image_size = 128  # side of a prepared slice in pixels; must be divisible by 2^model.depth
     data.window = (-160.0, 240.0)  # HU; clipped to it, then scaled to [0, 1]
     data.slices = 'tumor'  # which slices to keep: 'tumor' (with tumour), 'liver' (with liver or tumour), 'all'
@@ -41,9 +39,7 @@ def get_config() -> ConfigDict:
     model.norm = 'batch'  # 'batch', 'group' (groups of 8 channels) or 'instance'
     model.upsample = 'transpose'  # 'transpose' (2x2 transposed convolution) or 'bilinear' (then a 1x1 convolution)
     model.dtype = 'float32'  # of activations: 'float32' or 'bfloat16'; parameters, statistics, logits, loss: float32
-    model.prior = (
-        0.02  # expected part of foreground pixels, sets the initial output bias so that BCE starts on a rare class
-    )
+    model.prior = 0.02  # expected part of foreground pixels: the initial output, so that BCE starts on a rare class
 
     config.optim = optim = ConfigDict()  # Adam
     optim.learning_rate = 1e-3  # the peak
@@ -56,9 +52,7 @@ def get_config() -> ConfigDict:
     train.batch_size = 16  # slices per step over all devices; must be divisible by their number
     train.epochs = 60  # at most; early stopping may end sooner
     train.log_every_steps = 10  # steps between lines of metrics.jsonl and TensorBoard
-    train.monitor = (
-        'dice_image'  # validation metric for the best checkpoint and early stopping (see README); 'loss' falls
-    )
+    train.monitor = 'dice_image'  # validation score that picks the best checkpoint and stops early; or 'loss'
     train.patience = 15  # epochs without improvement before stopping
     train.min_delta = 1e-3  # smallest change of the monitored metric that counts as improvement
 

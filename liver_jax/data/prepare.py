@@ -45,10 +45,11 @@ def prepare(config: DataConfig) -> Path:
         log.info('store %s is already prepared', store)
         return store
     try:
-        with locked(store.with_name(store.name + '.partial')):
+        working = store.with_name(store.name + '.partial')
+        with locked(working):
             if _is_free(store):  # another process may have made it meanwhile
-                _make(store, settings, cases, source, config)
-            shutil.rmtree(store.with_name(store.name + '.partial'))
+                _make(store, working, settings, cases, source, config)
+            shutil.rmtree(working)
     except OSError as error:
         raise UserError(
             f'{error.filename or store}: {error.strerror or error}; expected a data.store that can be written'
@@ -103,8 +104,9 @@ def _is_free(store: Path) -> bool:
     return False
 
 
-def _make(store: Path, settings: dict[str, Any], cases: list[Case], source: str, config: DataConfig) -> None:
-    working = store.with_name(store.name + '.partial')
+def _make(
+    store: Path, working: Path, settings: dict[str, Any], cases: list[Case], source: str, config: DataConfig
+) -> None:
     parts = _prepare_all(cases, settings, working, config.workers)
     kept = sum(len(read_part(part)['case']['slices']) for part in parts)
     if not kept:

@@ -5,7 +5,6 @@ A split is a file in the run folder; both networks of a comparison read the same
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from liver_jax.config import SplitConfig
 from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
+from liver_jax.files import write_atomically
 
 PARTS = ('train', 'val', 'test')
 SLICE_WARNING = (
@@ -87,9 +87,7 @@ def write_split(path: Path, split: Split, store: SliceStore) -> None:
         for part, cases in parts.items()
     )
     text = f'{{\n  "settings": {json.dumps(split.settings)},\n  "store": "{split.store}",\n{lines}\n}}\n'
-    partial = path.with_name(path.name + '.partial')
-    partial.write_text(text)
-    os.replace(partial, path)
+    write_atomically(path, text)
 
 
 def read_split(path: Path, store: SliceStore) -> Split:
