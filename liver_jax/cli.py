@@ -9,7 +9,7 @@ from typing import NoReturn
 from liver_jax import __version__
 from liver_jax.cli_flags import parse_flags, show_help
 from liver_jax.commands import COMMANDS
-from liver_jax.config import unknown_name
+from liver_jax.config_fields import unknown_name
 from liver_jax.errors import UserError
 from liver_jax.runtime.interrupt import RESUME_CODE, Interrupted
 

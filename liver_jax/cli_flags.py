@@ -12,7 +12,8 @@ from absl import flags
 from absl.flags import FlagValues
 from ml_collections import ConfigDict, config_flags
 
-from liver_jax.config import Config, config_from, field_names, unknown_name
+from liver_jax.config import Config, config_from, field_names
+from liver_jax.config_fields import unknown_name
 from liver_jax.errors import UserError
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from liver_jax.config import DataConfig
+from liver_jax.config import PATIENT_SOURCES, DataConfig
 from liver_jax.data.layouts import Case, find_cases
 from liver_jax.data.store import read_manifest, read_part, write_part, write_store
 from liver_jax.data.volumes import Volume, read_case
@@ -38,7 +38,8 @@ def prepare(config: DataConfig) -> Path:
     if not config.raw:
         raise UserError('config field data.raw is empty; expected the folder of CT volumes: --config.data.raw=PATH')
     store, settings = Path(config.store), store_settings(config)
-    cases, source = find_cases(Path(config.raw), Path(config.patients) if config.patients else None)
+    csv = Path(config.patients) if config.patients not in PATIENT_SOURCES else None
+    cases, source = find_cases(Path(config.raw), csv)
     log.info('%d cases below %s; patients: %s', len(cases), config.raw, source)
     if not _is_free(store):
         check_store(store, settings, cases)
@@ -241,6 +242,7 @@ def _describe(case: Case, volume: Volume, slices: list[int]) -> dict[str, Any]:
         'patient': case.patient,
         'image': case.image.name,
         'label': case.label.name,
+        'content_sha256': hashlib.sha256(np.ascontiguousarray(volume.hu)).hexdigest(),
         'image_sha256': _sha256(case.image),
         'label_sha256': _sha256(case.label),
         'bytes': _bytes(case),

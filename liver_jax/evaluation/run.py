@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from liver_jax.config import Config
+from liver_jax.config import PATIENT_SOURCES, Config
 from liver_jax.data.layouts import find_cases
 from liver_jax.data.prepare import check_store, prepare, store_settings
 from liver_jax.data.splits import read_split
@@ -101,8 +101,9 @@ def open_store(config: Config, with_volumes: bool = False) -> SliceStore:
     store = SliceStore(Path(config.data.store))
     cases = None
     if with_volumes and config.data.raw and Path(config.data.raw).is_dir():
-        cases, _ = find_cases(Path(config.data.raw), Path(config.data.patients) if config.data.patients else None)
-    elif with_volumes and config.data.patients:
+        csv = Path(config.data.patients) if config.data.patients not in PATIENT_SOURCES else None
+        cases, _ = find_cases(Path(config.data.raw), csv)
+    elif with_volumes and config.data.patients not in PATIENT_SOURCES:
         raise UserError(
             f'config field data.patients is {config.data.patients!r}, but data.raw ({config.data.raw!r}) is no folder; '
             'expected the volumes it speaks of, set data.raw to them'

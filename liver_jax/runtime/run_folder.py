@@ -9,7 +9,10 @@ from liver_jax.errors import UserError
 from liver_jax.files import write_atomically
 
 # These change where or how fast, not what: a run may go on with other values. (A split names its store by content.)
-_FREE = ('data.raw', 'data.store', 'data.workers', 'train.log_every_steps', 'eval.batch_size')
+_FREE = (
+    'data.raw', 'data.images:', 'data.labels', 'data.store', 'data.workers', 'data.memory_gb', 'data.case_seconds',
+    'data.placement', 'train.log_every_steps', 'eval.batch_size',
+)  # fmt: skip
 
 
 def open_run(workdir: Path, config: Config) -> None:

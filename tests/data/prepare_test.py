@@ -41,14 +41,19 @@ def settings(folder: Path, **fields: Any) -> DataConfig:
     """Everything kept, raw volumes in `folder/raw`, the store in `folder/store`."""
     config = DataConfig(
         raw=str(folder / 'raw'),
+        images='',
+        labels='',
         store=str(folder / 'store'),
-        patients='',
+        patients='volume',
         image_size=SIDE,
         window=(-160.0, 240.0),
         slices='all',
         masks='soft',
         target='tumor',
         workers=1,
+        memory_gb=2.0,
+        case_seconds=60.0,
+        placement='host',
     )
     return dataclasses.replace(config, **fields)
 

@@ -14,8 +14,8 @@ from liver_jax.data.splits import PARTS, Split, load_or_make_split, make_split, 
 from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
 
-BY_PATIENT = SplitConfig('patient', (0.7, 0.15, 0.15), 0)
-BY_SLICE = SplitConfig('slice', (0.7, 0.15, 0.15), 0)
+BY_PATIENT = SplitConfig('patient', (0.7, 0.15, 0.15), 0, 0, False, 0)
+BY_SLICE = SplitConfig('slice', (0.7, 0.15, 0.15), 0, 0, False, 0)
 
 SEEDS = st.integers(0, 2**32)
 FRACTIONS = st.tuples(*[st.integers(1, 100)] * 3).map(lambda parts: tuple(part / sum(parts) for part in parts))
@@ -60,7 +60,7 @@ def as_lists(split: Split) -> dict[str, list[int]]:
 def test_every_slice_is_in_one_part_and_a_patient_split_parts_patients(patients, fractions, seed, by):
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder), patients)
-        split = make_split(store, SplitConfig(by, fractions, seed))
+        split = make_split(store, SplitConfig(by, fractions, 0, 0, False, seed))
         write_split(Path(folder, 'split.json'), split, store)
         assert as_lists(read_split(Path(folder, 'split.json'), store)) == as_lists(split)
     assert tuple(split.rows) == PARTS
@@ -73,7 +73,10 @@ def test_every_slice_is_in_one_part_and_a_patient_split_parts_patients(patients,
 
 def test_the_same_seed_gives_the_same_split_and_another_seed_another(store):
     for config in (BY_PATIENT, BY_SLICE):
-        splits = [as_lists(make_split(store, SplitConfig(config.by, config.fractions, seed))) for seed in (0, 0, 1)]
+        splits = [
+            as_lists(make_split(store, SplitConfig(config.by, config.fractions, 0, 0, False, seed)))
+            for seed in (0, 0, 1)
+        ]
         assert splits[0] == splits[1] != splits[2]
 
 
@@ -91,7 +94,9 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another(store):
 def test_sizes_follow_the_fractions_with_at_least_one_in_each(tmp_path, patients, fractions, sizes):
     store = make_store(tmp_path, [[1]] * patients)
     for by in ('patient', 'slice'):
-        assert [len(rows) for rows in make_split(store, SplitConfig(by, fractions, 3)).rows.values()] == sizes
+        assert [
+            len(rows) for rows in make_split(store, SplitConfig(by, fractions, 0, 0, False, 3)).rows.values()
+        ] == sizes
 
 
 def test_the_order_of_the_cases_does_not_decide_who_is_where(tmp_path):
@@ -148,7 +153,7 @@ def test_a_split_once_made_is_read_again(tmp_path, store):
 def test_a_split_made_with_other_settings_is_refused(tmp_path, store):
     load_or_make_split(tmp_path / 'split.json', store, BY_PATIENT)
     with pytest.raises(UserError, match=r"split\.json: made with .*'seed': 0.*; expected .*'seed': 9"):
-        load_or_make_split(tmp_path / 'split.json', store, SplitConfig('patient', (0.5, 0.25, 0.25), 9))
+        load_or_make_split(tmp_path / 'split.json', store, SplitConfig('patient', (0.5, 0.25, 0.25), 0, 0, False, 9))
 
 
 def test_an_edited_split_with_a_patient_on_both_sides_is_refused(tmp_path, store):
