@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from liver_jax.errors import UserError
 
@@ -26,10 +27,10 @@ class Case:
     """One scan with its labels; several cases can be of one patient."""
 
     name: str
-    number: int
-    image: Path
-    label: Path
-    patient: str
+    kind: Literal['nifti', 'dicom', 'png']
+    images: tuple[Path, ...]  # one volume, or the slices of a series in any order
+    labels: tuple[Path, ...]  # its segmentation; empty where there is none
+    patient: str  # empty where only the anatomy can tell
 
 
 def find_cases(root: Path, patients: Path | None = None) -> tuple[list[Case], str]:
@@ -59,7 +60,7 @@ def find_cases(root: Path, patients: Path | None = None) -> tuple[list[Case], st
     names = {number: _stem(image) for number, image in images.items()}
     patient_of, source = _patients(root, patients, list(names.values()))
     cases = [
-        Case(names[number], number, images[number], labels[number], patient_of[names[number]])
+        Case(names[number], 'nifti', (images[number],), (labels[number],), patient_of[names[number]])
         for number in sorted(images)
     ]
     return cases, source

@@ -171,7 +171,7 @@ def _is_from(entry: dict[str, Any], case: Case) -> bool:
     if (entry['patient'], entry['bytes']) != (case.patient, _bytes(case)):
         return False
     hashes = (entry['image_sha256'], entry['label_sha256'])
-    files = zip((case.image, case.label), entry['modified_ns'], hashes, strict=True)
+    files = zip((case.images[0], case.labels[0]), entry['modified_ns'], hashes, strict=True)
     return all(path.stat().st_mtime_ns == modified or _sha256(path) == sha256 for path, modified, sha256 in files)
 
 
@@ -240,13 +240,13 @@ def _describe(case: Case, volume: Volume, slices: list[int]) -> dict[str, Any]:
     return {
         'name': case.name,
         'patient': case.patient,
-        'image': case.image.name,
-        'label': case.label.name,
+        'image': case.images[0].name,
+        'label': case.labels[0].name,
         'content_sha256': hashlib.sha256(np.ascontiguousarray(volume.hu)).hexdigest(),
-        'image_sha256': _sha256(case.image),
-        'label_sha256': _sha256(case.label),
+        'image_sha256': _sha256(case.images[0]),
+        'label_sha256': _sha256(case.labels[0]),
         'bytes': _bytes(case),
-        'modified_ns': [path.stat().st_mtime_ns for path in (case.image, case.label)],
+        'modified_ns': [path.stat().st_mtime_ns for path in (case.images[0], case.labels[0])],
         'shape': list(volume.shape),
         'orientation': volume.orientation,
         'spacing_mm': [round(mm, 6) for mm in volume.spacing],
@@ -267,4 +267,4 @@ def _sha256(path: Path) -> str:
 
 
 def _bytes(case: Case) -> list[int]:
-    return [case.image.stat().st_size, case.label.stat().st_size]
+    return [case.images[0].stat().st_size, case.labels[0].stat().st_size]

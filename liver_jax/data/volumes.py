@@ -43,25 +43,27 @@ def read_case(case: Case) -> Volume:
     Raises:
         UserError: unreadable file, not three-dimensional, shapes that differ, labels outside {0, 1, 2}, NaN.
     """
-    image = _open(case.image)
-    label = _open(case.label)
+    image = _open(case.images[0])
+    label = _open(case.labels[0])
     if image.shape != label.shape:
         raise UserError(
-            f'{case.label}: shape {_times(label.shape)}, but {case.image.name} has {_times(image.shape)}; '
+            f'{case.labels[0]}: shape {_times(label.shape)}, but {case.images[0].name} has {_times(image.shape)}; '
             'expected the same number of voxels, export the segmentation on the grid of its volume'
         )
-    labels = _labels(case.label, _array(case.label, label))
-    hu = _array(case.image, image)
+    labels = _labels(case.labels[0], _array(case.labels[0], label))
+    hu = _array(case.images[0], image)
     if hu.dtype.kind == 'f' and not np.isfinite(hu).all():
-        raise UserError(f'{case.image}: NaN or infinite voxels; expected finite HU, replace them (air is -1000)')
+        raise UserError(f'{case.images[0]}: NaN or infinite voxels; expected finite HU, replace them (air is -1000)')
     if _is_singular(image.affine):
-        raise UserError(f'{case.image}: its affine is singular; expected one that maps voxels to mm, repair the header')
+        raise UserError(
+            f'{case.images[0]}: its affine is singular; expected one that maps voxels to mm, repair the header'
+        )
     orientation = nib.orientations.io_orientation(image.affine)
     transform = nib.orientations.ornt_transform(orientation, nib.orientations.axcodes2ornt(CANONICAL))
     spacing = np.asarray(image.header.get_zooms()[:3], float)[np.argsort(transform[:, 0])]
     x, y, z = (float(mm) for mm in spacing)
     if not all(0 < mm < np.inf for mm in (x, y, z)):
-        raise UserError(f'{case.image}: voxel spacing {x}x{y}x{z} mm; expected positive numbers, repair the header')
+        raise UserError(f'{case.images[0]}: voxel spacing {x}x{y}x{z} mm; expected positive numbers, repair the header')
     return Volume(
         hu=_canonical(hu, transform),
         labels=_canonical(labels, transform),

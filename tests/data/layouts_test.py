@@ -40,10 +40,10 @@ def test_kaggle_and_codalab_at_any_depth(tmp_path, image, label):
     for number in (2, 10):
         touch(tmp_path, image.format(number), label.format(number))
     cases, _ = find_cases(tmp_path)
-    assert [(case.name, case.number) for case in cases] == [('volume-2', 2), ('volume-10', 10)]
-    for case in cases:
-        assert case.image == tmp_path / image.format(case.number)
-        assert case.label == tmp_path / label.format(case.number)
+    assert [case.name for case in cases] == ['volume-2', 'volume-10']
+    for number, case in zip((2, 10), cases, strict=True):
+        assert case.images == (tmp_path / image.format(number),)
+        assert case.labels == (tmp_path / label.format(number),)
 
 
 def test_medical_decathlon_without_its_litter_and_its_unlabelled_test_images(tmp_path):
@@ -52,7 +52,7 @@ def test_medical_decathlon_without_its_litter_and_its_unlabelled_test_images(tmp
     touch(tmp_path, '._imagesTr/liver_0.nii.gz', '__MACOSX/imagesTr/liver_0.nii.gz')
     (case,) = find_cases(tmp_path)[0]
     assert case.name == 'liver_0'
-    assert (case.image, case.label) == (tmp_path / 'imagesTr/liver_0.nii.gz', tmp_path / 'labelsTr/liver_0.nii.gz')
+    assert (*case.images, *case.labels) == (tmp_path / 'imagesTr/liver_0.nii.gz', tmp_path / 'labelsTr/liver_0.nii.gz')
 
 
 def test_unlabelled_test_volumes_are_no_cases(tmp_path):
@@ -64,7 +64,7 @@ def test_images_and_labels_are_joined_on_the_number_not_on_their_order(tmp_path)
     # As text, 10 comes before 2; by folder, the labels come the other way round than the images.
     touch(tmp_path, 'a/volume-2.nii', 'b/volume-10.nii', 'a/segmentation-10.nii', 'b/segmentation-02.nii')
     cases, _ = find_cases(tmp_path)
-    names = [(case.image.name, case.label.name) for case in cases]
+    names = [(case.images[0].name, case.labels[0].name) for case in cases]
     assert names == [('volume-2.nii', 'segmentation-02.nii'), ('volume-10.nii', 'segmentation-10.nii')]
 
 
@@ -101,7 +101,7 @@ def test_no_folder_and_a_file_instead_of_one_name_the_config_field(tmp_path):
 
 def test_a_folder_named_like_a_volume_is_no_volume(tmp_path):
     (kaggle(tmp_path, 0) / 'volume-9.nii.gz').mkdir()
-    assert [case.number for case in find_cases(tmp_path)[0]] == [0]
+    assert [case.name for case in find_cases(tmp_path)[0]] == ['volume-0']
 
 
 def test_linked_folders_are_followed_and_a_link_that_leads_back_ends(tmp_path):
@@ -110,7 +110,7 @@ def test_linked_folders_are_followed_and_a_link_that_leads_back_ends(tmp_path):
     (tmp_path / 'raw' / 'volumes').symlink_to(tmp_path / 'disk')
     (tmp_path / 'disk' / 'back').symlink_to(tmp_path / 'raw')
     (case,) = find_cases(tmp_path / 'raw')[0]
-    assert case.image == tmp_path / 'raw' / 'volumes' / 'volume-0.nii'
+    assert case.images[0] == tmp_path / 'raw' / 'volumes' / 'volume-0.nii'
 
 
 def test_a_link_that_leads_nowhere_is_named(tmp_path):

@@ -36,10 +36,14 @@ write_nifti(Path(sys.argv[1]), np.zeros((50, 50, 50), np.int16), np.eye(4))
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
     """A valid case, uncompressed, to be spoilt by the tests."""
-    case = Case('volume-0', 0, tmp_path / 'volume-0.nii', tmp_path / 'segmentation-0.nii', 'volume-0')
-    save(case.image, np.arange(-60, 60).reshape(SHAPE).astype(np.int16))
-    save(case.label, (np.arange(120).reshape(SHAPE) % 3).astype(np.uint8))
+    case = nifti(tmp_path / 'volume-0.nii', tmp_path / 'segmentation-0.nii')
+    save(case.images[0], np.arange(-60, 60).reshape(SHAPE).astype(np.int16))
+    save(case.labels[0], (np.arange(120).reshape(SHAPE) % 3).astype(np.uint8))
     return case
+
+
+def nifti(image: Path, label: Path) -> Case:
+    return Case('volume-0', 'nifti', (image,), (label,), '')
 
 
 def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> None:
@@ -82,8 +86,8 @@ def test_one_body_stored_in_all_48_orientations_gives_the_same_volume(case):
             affine = np.eye(4)
             affine[:3, :3] = np.transpose([np.multiply(TOWARDS[letter], spacing[AXIS[letter]]) for letter in code])
             affine[:3, 3] = rng.uniform(-100, 100, 3)
-            save(case.image, hu.transpose(order)[mirror], affine)
-            save(case.label, labels.transpose(order)[mirror], affine)
+            save(case.images[0], hu.transpose(order)[mirror], affine)
+            save(case.labels[0], labels.transpose(order)[mirror], affine)
             volume = read_case(case)
             assert volume.orientation == code
             assert np.array_equal(volume.hu, hu), code
@@ -96,7 +100,7 @@ def test_a_tilted_scan_goes_to_the_nearest_axes(case):
     cos, sin = np.cos(np.pi / 9), np.sin(np.pi / 9)
     turn[1:3, 1:3] = [[cos, -sin], [sin, cos]]
     straight = read_case(case).hu
-    save(case.image, np.arange(-60, 60).reshape(SHAPE).astype(np.int16), turn @ AFFINE)
+    save(case.images[0], np.arange(-60, 60).reshape(SHAPE).astype(np.int16), turn @ AFFINE)
     assert np.array_equal(read_case(case).hu, straight)
 
 
@@ -105,15 +109,15 @@ def test_a_tilted_scan_goes_to_the_nearest_axes(case):
 def test_labels_of_any_type_compressed_or_not(case, tmp_path, ending, dtype):
     label = tmp_path / f'label{ending}'
     save(label, (np.arange(120).reshape(SHAPE) % 3).astype(dtype))
-    volume = read_case(Case('volume-0', 0, case.image, label, ''))
+    volume = read_case(nifti(case.images[0], label))
     np.testing.assert_array_equal(volume.labels, np.arange(120).reshape(SHAPE).transpose(2, 1, 0) % 3)
 
 
 def test_a_file_with_slope_and_intercept_is_scaled_to_hu(case):
     image = nib.Nifti1Image(np.full(SHAPE, 1100, np.int16), AFFINE)
     image.header.set_slope_inter(2, -1024)
-    nib.save(image, case.image)
-    stored = np.asarray(nib.load(case.image).dataobj.get_unscaled())
+    nib.save(image, case.images[0])
+    stored = np.asarray(nib.load(case.images[0]).dataobj.get_unscaled())
     volume = read_case(case)
     assert volume.hu.dtype == np.float32
     np.testing.assert_array_equal(volume.hu, 2.0 * stored.transpose(2, 1, 0) - 1024)
@@ -125,43 +129,43 @@ def test_a_file_with_slope_and_intercept_is_scaled_to_hu(case):
 def test_a_label_outside_the_set_is_named(case, value, said):
     labels = np.zeros(SHAPE, np.float32)
     labels[0, 0, :3] = 1, 2, value
-    save(case.label, labels)
-    assert str(case.label) in check_refused(case, said)
+    save(case.labels[0], labels)
+    assert str(case.labels[0]) in check_refused(case, said)
 
 
 def test_of_many_strange_labels_the_first_are_named(case):
-    save(case.label, np.arange(120).reshape(SHAPE).astype(np.int16))
+    save(case.labels[0], np.arange(120).reshape(SHAPE).astype(np.int16))
     check_refused(case, 'labels 3, 4, 5, 6, 7, …; expected only 0 ')
 
 
 def test_labels_are_aligned_by_index_whatever_their_affine_says(case):
     before = read_case(case)
-    save(case.label, (np.arange(120).reshape(SHAPE) % 3).astype(np.uint8), np.diag([3.0, 3.0, 3.0, 1.0]))
+    save(case.labels[0], (np.arange(120).reshape(SHAPE) % 3).astype(np.uint8), np.diag([3.0, 3.0, 3.0, 1.0]))
     after = read_case(case)
     assert np.array_equal(after.labels, before.labels)
     assert after.spacing == before.spacing
 
 
 def test_shapes_that_differ_are_both_given(case):
-    save(case.label, np.zeros((5, 6, 3), np.uint8))
-    assert str(case.label) in check_refused(case, r'shape 5x6x3, but volume-0\.nii has 5x6x4')
+    save(case.labels[0], np.zeros((5, 6, 3), np.uint8))
+    assert str(case.labels[0]) in check_refused(case, r'shape 5x6x3, but volume-0\.nii has 5x6x4')
 
 
-@pytest.mark.parametrize('which', ['image', 'label'])
+@pytest.mark.parametrize('which', ['images', 'labels'])
 @pytest.mark.parametrize(
     'content',
     [b'', b'<html>404</html>' * 100, gzip.compress(b'no header'), b'\x00' * 400],
     ids=['empty', 'a page', 'compressed text', 'zeros'],
 )
 def test_what_is_no_nifti_is_named(case, which, content):
-    path = getattr(case, which)
+    (path,) = getattr(case, which)
     path.write_bytes(content)
     assert str(path) in check_refused(case, 'not a readable NIfTI file')
 
 
 def test_a_plain_file_named_gz_is_named(case, tmp_path):
-    disguised = case.image.rename(tmp_path / 'volume-0.nii.gz')
-    check_refused(Case('volume-0', 0, disguised, case.label, ''), r'volume-0\.nii\.gz: not a readable NIfTI file')
+    disguised = case.images[0].rename(tmp_path / 'volume-0.nii.gz')
+    check_refused(nifti(disguised, case.labels[0]), r'volume-0\.nii\.gz: not a readable NIfTI file')
 
 
 @pytest.mark.parametrize('ending', ['.nii', '.nii.gz'])
@@ -170,41 +174,41 @@ def test_a_truncated_download_is_named(case, tmp_path, ending, part):
     path = tmp_path / f'cut{ending}'
     save(path, np.random.default_rng(0).integers(-1000, 1000, (40, 40, 30)).astype(np.int16))
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
-    save(case.label, np.zeros((40, 40, 30), np.uint8))
-    check_refused(Case('volume-0', 0, path, case.label, ''), f'cut{ending}: .*download it again')
+    save(case.labels[0], np.zeros((40, 40, 30), np.uint8))
+    check_refused(nifti(path, case.labels[0]), f'cut{ending}: .*download it again')
 
 
 @pytest.mark.parametrize('shape', [(5, 6), (5, 6, 4, 2)])
 def test_what_has_not_three_axes_is_refused(case, shape):
-    save(case.image, np.zeros(shape, np.int16))
+    save(case.images[0], np.zeros(shape, np.int16))
     check_refused(case, f'an image of shape {"x".join(map(str, shape))}; expected a NIfTI volume with three axes')
 
 
 def test_an_axis_without_voxels_is_refused(case):
-    for path in (case.image, case.label):
+    for path in (case.images[0], case.labels[0]):
         patch(path, DIMENSIONS + 4, '<h', 0)
     check_refused(case, 'an image of shape 5x6x0')
 
 
 def test_a_header_that_promises_more_than_there_is(case, tmp_path):
-    for path in (case.image, case.label):
+    for path in (case.images[0], case.labels[0]):
         patch(path, DIMENSIONS, '<3h', 30000, 30000, 30000)
     check_refused(case, 'its voxels cannot be read')
     compressed = tmp_path / 'huge.nii.gz'
-    compressed.write_bytes(gzip.compress(case.label.read_bytes()))
-    check_refused(Case('volume-0', 0, case.image, compressed, ''), r'huge\.nii\.gz: its voxels cannot be read')
+    compressed.write_bytes(gzip.compress(case.labels[0].read_bytes()))
+    check_refused(nifti(case.images[0], compressed), r'huge\.nii\.gz: its voxels cannot be read')
 
 
 @pytest.mark.parametrize('code', [0, 1, 255, 12345])
 def test_a_header_with_a_nonsensical_type_is_refused(case, code):
-    patch(case.label, DATATYPE, '<h', code)
+    patch(case.labels[0], DATATYPE, '<h', code)
     check_refused(case, r'segmentation-0\.nii: not a readable NIfTI file')
 
 
 def test_coloured_and_complex_voxels_are_refused(case):
-    save(case.label, np.zeros(SHAPE, [('R', 'u1'), ('G', 'u1'), ('B', 'u1')]))
+    save(case.labels[0], np.zeros(SHAPE, [('R', 'u1'), ('G', 'u1'), ('B', 'u1')]))
     check_refused(case, r'segmentation-0\.nii: voxels of type')
-    save(case.label, np.zeros(SHAPE, np.complex64))
+    save(case.labels[0], np.zeros(SHAPE, np.complex64))
     check_refused(case, r'segmentation-0\.nii: voxels of type complex64')
 
 
@@ -212,7 +216,7 @@ def test_coloured_and_complex_voxels_are_refused(case):
 def test_hu_that_are_no_numbers_are_refused(case, value):
     hu = np.zeros(SHAPE, np.float32)
     hu[1, 2, 3] = value
-    save(case.image, hu)
+    save(case.images[0], hu)
     check_refused(case, r'volume-0\.nii: NaN or infinite voxels')
 
 
@@ -222,21 +226,21 @@ def test_hu_that_are_no_numbers_are_refused(case, value):
     ids=['zeros', 'a flat axis', 'two axes alike', 'NaN'],
 )
 def test_a_singular_affine_is_refused(case, rows):
-    patch(case.image, AFFINE_ROWS, '<12f', *rows.ravel())
+    patch(case.images[0], AFFINE_ROWS, '<12f', *rows.ravel())
     check_refused(case, r'volume-0\.nii: its affine is singular')
 
 
 def test_spacing_that_is_no_number_is_refused(case):
-    patch(case.image, SPACING, '<f', np.nan)
+    patch(case.images[0], SPACING, '<f', np.nan)
     check_refused(case, r'volume-0\.nii: voxel spacing nanx')
 
 
 def test_written_volumes_read_back(tmp_path):
     hu = np.random.default_rng(0).integers(-1000, 1000, SHAPE).astype(np.int16)
     for ending in ('.nii', '.nii.gz'):
-        case = Case('v', 0, tmp_path / f'volume-0{ending}', tmp_path / f'segmentation-0{ending}', '')
-        write_nifti(case.image, hu, AFFINE)
-        write_nifti(case.label, np.ones(SHAPE, np.uint8), AFFINE)
+        case = nifti(tmp_path / f'volume-0{ending}', tmp_path / f'segmentation-0{ending}')
+        write_nifti(case.images[0], hu, AFFINE)
+        write_nifti(case.labels[0], np.ones(SHAPE, np.uint8), AFFINE)
         volume = read_case(case)
         assert isinstance(volume, Volume)
         assert np.array_equal(volume.hu, hu.transpose(2, 1, 0))
