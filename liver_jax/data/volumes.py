@@ -1,12 +1,13 @@
-"""Reading and writing NIfTI volumes; the one importer of nibabel.
+"""Cases -> planes in one canonical frame; reading and writing NIfTI (the one importer of nibabel).
 
-Everything leaves here in one canonical frame: axes (slice, row, column) towards the patient's head, back and left,
-so that a slice shown with row 0 on top is the radiological view.
+Axes are (slice, row, column) towards the patient's head, back and left, so that a slice shown with row 0 on top is the
+radiological view. Planes come one at a time: a volume is held whole only where its file is not stored slice by slice.
 """
 
 import dataclasses
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -15,62 +16,109 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from liver_jax.data.layouts import Case
+from liver_jax.data.raster import Raster
 from liver_jax.errors import UserError
 
 CANONICAL = ('L', 'P', 'S')
-UNREADABLE = (OSError, ValueError, EOFError, zlib.error, MemoryError, ImageFileError, HeaderDataError, HeaderTypeError)
-LABELS = {0: 'background', 1: 'liver', 2: 'tumour'}
+UNREADABLE = (
+    OSError, ValueError, EOFError, zlib.error, MemoryError, OverflowError, ImageFileError, HeaderDataError,
+    HeaderTypeError,
+)  # fmt: skip
+LONGEST = 4096  # voxels along an axis; no CT has more, damaged headers claim it
+DEFLATE = 1032  # gzip cannot make a file smaller by more than this factor
+
+
+@dataclasses.dataclass(frozen=True)
+class Plane:
+    """One axial slice, `index` counted from the feet: `hu` [rows, columns], `labels` the same in {0, 1, 2} (uint8)."""
+
+    index: int
+    hu: np.ndarray
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """A case opened: geometry in the canonical frame, and the way back to the native grid.
+
+    `size` (slices, rows, columns) and `spacing` (mm) are along the canonical axes; `shape`, `orientation` and `affine`
+    (4x4 to mm in RAS+) are those of the image file. `labels` is None where the case has none.
+    """
+
+    case: Case
+    image: Raster
+    labels: Raster | None
+    size: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    orientation: str
+
+    @property
+    def held(self) -> int:
+        """Voxels that reading keeps in memory at once."""
+        return int(np.prod(self.size[1:] if self.orientation[2] in 'SI' else self.size))
+
+    def planes(self) -> Iterator[Plane]:
+        """All slices, from the feet up or from the head down, as the file has them.
+
+        Raises:
+            UserError: damaged file, NaN or infinite HU, labels outside {0, 1, 2}.
+        """
+        transform = _to_canonical(self.image.affine)
+        masks = (
+            self.labels.planes() if self.labels else (np.zeros(self.image.shape[:2], np.uint8) for _ in iter(int, 1))
+        )
+        pairs = (
+            (_finite(self.image.path, hu), _checked(self.labels.path, mask) if self.labels else mask)
+            for hu, mask in zip(self.image.planes(), masks, strict=self.labels is not None)
+        )
+        if self.orientation[2] in 'SI':
+            for k, pair in enumerate(pairs):
+                index = k if self.orientation[2] == 'S' else self.size[0] - 1 - k
+                yield Plane(index, *(_canonical(array[:, :, None], transform)[0] for array in pair))
+        else:
+            hu, labels = (_canonical(np.stack(arrays, axis=2), transform) for arrays in zip(*pairs, strict=True))
+            yield from (Plane(k, hu[k], labels[k]) for k in range(len(hu)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Volume:
-    """One case in the canonical frame.
-
-    `hu` [slices, rows, columns] in Hounsfield units (int16, or float32 where the file is scaled), `labels` the same
-    shape in {0, 1, 2} (uint8), `spacing` in mm along these axes; `orientation` and `shape` are those of the file.
-    """
+    """A case read whole: `hu` [slices, rows, columns], `labels` the same shape in {0, 1, 2} (uint8), and its scan."""
 
     hu: np.ndarray
     labels: np.ndarray
-    spacing: tuple[float, float, float]
-    orientation: str
-    shape: tuple[int, int, int]
+    scan: Scan
 
 
-def read_case(case: Case) -> Volume:
-    """Read image and labels of a case. They are aligned by array index; geometry is the image's.
+def open_scan(case: Case, window: tuple[float, float] = (-160.0, 240.0)) -> Scan:
+    """Open image and labels of a case. They are aligned by array index; geometry is the image's.
+
+    `window` is what the greys of pictures (`case.kind` 'png') stand for, which have no HU.
 
     Raises:
-        UserError: unreadable file, not three-dimensional, shapes that differ, labels outside {0, 1, 2}, NaN.
+        UserError: unreadable file, not three-dimensional, shapes that differ, bad geometry.
     """
-    image = _open(case.images[0])
-    label = _open(case.labels[0])
-    if image.shape != label.shape:
+    image, labels = _rasters(case, window)
+    if labels and image.shape != labels.shape:
         raise UserError(
-            f'{case.labels[0]}: shape {_times(label.shape)}, but {case.images[0].name} has {_times(image.shape)}; '
+            f'{labels.path}: shape {_times(labels.shape)}, but {image.path.name} has {_times(image.shape)}; '
             'expected the same number of voxels, export the segmentation on the grid of its volume'
         )
-    labels = _labels(case.labels[0], _array(case.labels[0], label))
-    hu = _array(case.images[0], image)
-    if hu.dtype.kind == 'f' and not np.isfinite(hu).all():
-        raise UserError(f'{case.images[0]}: NaN or infinite voxels; expected finite HU, replace them (air is -1000)')
     if _is_singular(image.affine):
-        raise UserError(
-            f'{case.images[0]}: its affine is singular; expected one that maps voxels to mm, repair the header'
-        )
-    orientation = nib.orientations.io_orientation(image.affine)
-    transform = nib.orientations.ornt_transform(orientation, nib.orientations.axcodes2ornt(CANONICAL))
-    spacing = np.asarray(image.header.get_zooms()[:3], float)[np.argsort(transform[:, 0])]
-    x, y, z = (float(mm) for mm in spacing)
-    if not all(0 < mm < np.inf for mm in (x, y, z)):
-        raise UserError(f'{case.images[0]}: voxel spacing {x}x{y}x{z} mm; expected positive numbers, repair the header')
-    return Volume(
-        hu=_canonical(hu, transform),
-        labels=_canonical(labels, transform),
-        spacing=(z, y, x),
-        orientation=''.join(nib.orientations.ornt2axcodes(orientation)),
-        shape=tuple(image.shape),
-    )
+        raise UserError(f'{image.path}: its affine is singular; expected one that maps voxels to mm, repair the header')
+    order = np.argsort(_to_canonical(image.affine)[:, 0])[::-1].astype(int)  # file axes of slice, row, column
+    z, y, x = np.linalg.norm(image.affine[:3, :3], axis=0)[order].tolist()
+    if not all(1e-3 < mm < 1e3 for mm in (x, y, z)):
+        raise UserError(f'{image.path}: voxel spacing {x:g}x{y:g}x{z:g} mm; expected a CT, repair the header')
+    slices, rows, columns = (image.shape[axis] for axis in order)
+    orientation = ''.join(nib.orientations.aff2axcodes(image.affine))
+    return Scan(case, image, labels, (slices, rows, columns), (z, y, x), orientation)
+
+
+def read_case(case: Case, window: tuple[float, float] = (-160.0, 240.0)) -> Volume:
+    """Read a case whole; raises UserError as `open_scan` and `Scan.planes` do."""
+    scan = open_scan(case, window)
+    planes = sorted(scan.planes(), key=lambda plane: plane.index)
+    return Volume(np.stack([plane.hu for plane in planes]), np.stack([plane.labels for plane in planes]), scan)
 
 
 def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
@@ -84,30 +132,56 @@ def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _open(path: Path) -> nib.Nifti1Image:
+def _rasters(case: Case, window: tuple[float, float]) -> tuple[Raster, Raster | None]:
+    """Image and labels by the case's kind. The libraries of rare kinds are imported when one is met."""
+    return _read_nifti(case.images[0]), _read_nifti(case.labels[0]) if case.labels else None
+
+
+def _read_nifti(path: Path) -> Raster:
     try:
-        image = nib.load(path)
+        image = nib.load(path, keep_file_open=True)  # or every plane would decompress from the start
+        shape, dtype = image.shape, image.get_data_dtype()
     except UNREADABLE as error:
         raise UserError(f'{path}: not a readable NIfTI file ({_brief(error)}); download it again') from error
-    if not isinstance(image, nib.Nifti1Image | nib.Nifti1Pair) or len(image.shape) != 3 or min(image.shape) < 1:
-        raise UserError(f'{path}: an image of shape {_times(image.shape)}; expected a NIfTI volume with three axes')
-    if image.get_data_dtype().kind not in 'iuf':
-        raise UserError(f'{path}: voxels of type {image.get_data_dtype()}; expected one whole or real number each')
-    return image
+    if not isinstance(image, nib.Nifti1Image | nib.Nifti1Pair) or len(shape) != 3 or min(shape) < 1:
+        raise UserError(f'{path}: an image of shape {_times(shape)}; expected a NIfTI volume with three axes')
+    if dtype.kind not in 'iuf':
+        raise UserError(f'{path}: voxels of type {dtype}; expected one whole or real number each')
+    file, promised = path.stat().st_size, int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if max(shape) > LONGEST or promised > file * (DEFLATE if path.name.endswith('.gz') else 1):
+        raise UserError(
+            f'{path}: its voxels cannot be read ({_times(shape)} by its header, in a file of {file:,} bytes); '
+            'download it again'
+        )
+
+    def planes() -> Iterator[np.ndarray]:
+        proxy = image.dataobj
+        as_stored = (proxy.slope, proxy.inter) == (1, 0)  # int16 stays int16, the rest becomes float32
+        for k in range(shape[2]):
+            try:
+                plane = np.asarray(proxy[..., k])
+            except UNREADABLE as error:
+                raise UserError(f'{path}: its voxels cannot be read ({_brief(error)}); download it again') from error
+            yield plane.astype(plane.dtype.newbyteorder('=') if as_stored else np.float32, copy=False)
+
+    return Raster(path, shape, image.affine, planes, _spacing_note(image))
 
 
-def _array(path: Path, image: nib.Nifti1Image) -> np.ndarray:
-    """The voxels: as stored where the file is not scaled (int16 stays int16), else float32."""
-    proxy = image.dataobj
-    try:
-        if (proxy.slope, proxy.inter) == (1, 0):
-            return np.asanyarray(proxy)
-        return image.get_fdata(dtype=np.float32, caching='unchanged')
-    except UNREADABLE as error:
-        raise UserError(f'{path}: its voxels cannot be read ({_brief(error)}); download it again') from error
+def _spacing_note(image: nib.Nifti1Image) -> tuple[str, ...]:
+    header, affine = np.asarray(image.header.get_zooms()[:3], float), np.linalg.norm(image.affine[:3, :3], axis=0)
+    if np.allclose(header, affine, rtol=0.01):
+        return ()
+    both = ['x'.join(f'{mm:.3g}' for mm in spacing) for spacing in (header, affine)]
+    return (f'its header gives {both[0]} mm beside an affine of {both[1]} mm; the affine is used',)
 
 
-def _labels(path: Path, array: np.ndarray) -> np.ndarray:
+def _finite(path: Path, hu: np.ndarray) -> np.ndarray:
+    if hu.dtype.kind == 'f' and not np.isfinite(hu).all():
+        raise UserError(f'{path}: NaN or infinite voxels; expected finite HU, replace them (air is -1000)')
+    return hu
+
+
+def _checked(path: Path, array: np.ndarray) -> np.ndarray:
     labels = np.zeros(array.shape, np.uint8)
     for value in (1, 2):
         labels[array == value] = value
@@ -124,6 +198,11 @@ def _is_singular(affine: np.ndarray) -> bool:
         return True
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     return not lengths.all() or bool(abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3)
+
+
+def _to_canonical(affine: np.ndarray) -> np.ndarray:
+    found = nib.orientations.io_orientation(affine)
+    return nib.orientations.ornt_transform(found, nib.orientations.axcodes2ornt(CANONICAL))
 
 
 def _canonical(array: np.ndarray, transform: np.ndarray) -> np.ndarray:

@@ -1,0 +1,119 @@
+"""Which scans are of one patient, seen from the anatomy alone.
+
+A signature is the scan on a coarse grid (8 mm), its finest and its smooth parts taken away: bones, organs and fat stay,
+brightness does not matter. Two signatures are compared by their highest correlation over all shifts (normalised
+cross-correlation; Lewis, Fast Normalized Cross-Correlation, 1995). On six LiTS volumes and one other CT the two scans of
+one patient reach .68, different patients at most .37; second visits simulated by breathing of 8 mm, a turn by 5° and
+weaker contrast stay above .41. Synthetic phantoms are all alike to it.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import fft, ndimage
+
+GRID_MM = 8.0
+WINDOW = (-160, 240)  # HU; what lies outside tells nothing of who it is
+FINE, SMOOTH = 0.7, 1.5  # standard deviations in voxels of the grid: what is finer or smoother is taken away
+SAME, PERHAPS = 0.5, 0.42  # similarities from which two scans are, or may be, of one patient
+LEAST_MM = (60.0, 150.0, 150.0)  # slices, rows, columns: of smaller pieces nothing can be said
+SHIFT = 8  # voxels of the grid that a patient may lie elsewhere, in rows and columns
+OVERLAP = 0.5  # of the shorter scan that must lie within the other
+
+
+class SignatureBuilder:
+    """Collects the planes of one scan, in any order."""
+
+    def __init__(self, size: tuple[int, int, int], spacing: tuple[float, float, float]) -> None:
+        """`size` (slices, rows, columns) and `spacing` in mm along them."""
+        self._bins = [((np.arange(n) + 0.5) * mm / GRID_MM).astype(int) for n, mm in zip(size, spacing, strict=True)]
+        self._large = all(n * mm >= least for n, mm, least in zip(size, spacing, LEAST_MM, strict=True))
+        self._sums = np.zeros([each[-1] + 1 for each in self._bins], np.float32) if self._large else np.zeros((0, 0, 0))
+        self._planes = np.zeros(len(self._sums), int)
+
+    def add(self, index: int, hu: np.ndarray) -> None:
+        """The plane [rows, columns] with that index."""
+        if self._large:
+            clipped = np.clip(hu, *WINDOW).astype(np.float32)
+            for axis in (0, 1):
+                starts, counts = np.unique(self._bins[axis + 1], return_index=True, return_counts=True)[1:]
+                shape = (-1, 1) if axis == 0 else (1, -1)
+                clipped = np.add.reduceat(clipped, starts, axis=axis) / counts.reshape(shape)
+            filled = np.ix_(np.unique(self._bins[1]), np.unique(self._bins[2]))
+            level = self._bins[0][index]
+            self._sums[level][filled] += clipped
+            self._planes[level] += 1
+
+    def finish(self) -> np.ndarray | None:
+        """The signature, float16 [slices, rows, columns] on the grid; None where the scan is too small for one."""
+        filled = np.flatnonzero(self._planes)
+        if len(filled) < 2:
+            return None
+        means = self._sums[filled] / self._planes[filled, None, None]
+        levels = np.interp(np.arange(len(self._planes)), filled, np.arange(len(filled)))  # thick slices leave gaps
+        low = np.minimum(levels.astype(int), len(filled) - 2)
+        part = (levels - low)[:, None, None].astype(np.float32)
+        grid = means[low] * (1 - part) + means[low + 1] * part
+        return (ndimage.gaussian_filter(grid, FINE) - ndimage.gaussian_filter(grid, SMOOTH)).astype(np.float16)
+
+
+@dataclasses.dataclass(frozen=True)
+class Likeness:
+    """Two scans, by their positions in a list, and how alike they are (-1 to 1; 1 is the same content)."""
+
+    first: int
+    second: int
+    similarity: float
+
+
+def similarity(first: np.ndarray, second: np.ndarray) -> float:
+    """Highest correlation of two signatures over shifts with enough overlap; -1 where there is none."""
+    a, b = np.asarray(first, np.float32), np.asarray(second, np.float32)
+    lags = [
+        np.arange(-(n - least), m - least + 1)
+        for n, m in zip(b.shape, a.shape, strict=True)
+        for least in [int(np.ceil(OVERLAP * min(n, m)))]
+    ]
+    lags[1:] = [each[abs(each) <= SHIFT] for each in lags[1:]]
+    if not all(len(each) for each in lags):
+        return -1.0
+    shape = [
+        fft.next_fast_len(max(n, m) + int(abs(each).max()), True)
+        for n, m, each in zip(a.shape, b.shape, lags, strict=True)
+    ]
+    products = fft.irfftn(fft.rfftn(a, shape) * np.conj(fft.rfftn(b, shape)), shape)[np.ix_(*lags)]
+    energy = _energy(a, b.shape, lags) * _energy(b, a.shape, [-each for each in lags])
+    return float((products / np.sqrt(np.maximum(energy, 1e-6))).max())
+
+
+def look_alikes(signatures: Sequence[np.ndarray | None], contents: Sequence[str]) -> list[Likeness]:
+    """All pairs that are or may be of one patient. `contents` are hashes of the voxels: equal ones are the same scan."""
+    pairs = []
+    for second in range(len(signatures)):
+        for first in range(second):
+            a, b = signatures[first], signatures[second]
+            if contents[first] == contents[second]:
+                pairs.append(Likeness(first, second, 1.0))
+            elif a is not None and b is not None and (alike := similarity(a, b)) >= PERHAPS:
+                pairs.append(Likeness(first, second, round(alike, 3)))
+    return pairs
+
+
+def group(count: int, pairs: Sequence[Likeness]) -> list[int]:
+    """For each of `count` scans the first scan of its patient: scans linked by a similarity of `SAME` are one's."""
+    owner = list(range(count))
+    for pair in pairs:
+        if pair.similarity >= SAME:
+            low, high = sorted((owner[pair.first], owner[pair.second]))
+            owner = [low if each == high else each for each in owner]
+    return owner
+
+
+def _energy(array: np.ndarray, other: tuple[int, ...], lags: list[np.ndarray]) -> np.ndarray:
+    """Sum of squares of `array` where another of shape `other`, moved by each of the lags, lies over it."""
+    sums = np.pad(np.square(array, dtype=np.float64), [(1, 0)] * 3).cumsum(0).cumsum(1).cumsum(2)
+    for axis, (size, lag) in enumerate(zip(other, lags, strict=True)):
+        low, high = np.clip(lag, 0, array.shape[axis]), np.clip(lag + size, 0, array.shape[axis])
+        sums = sums.take(high, axis) - sums.take(low, axis)
+    return sums
