@@ -18,8 +18,10 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, shared: bool = False) -> Iterator[None]:
     """Hold `folder` (made if missing) for this process, by an advisory lock that ends with the process.
+
+    Several may hold it `shared` at once, but not beside one that does not share.
 
     Raises:
         UserError: another process holds it; names its process number.
@@ -27,7 +29,7 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / '.lock', 'a+') as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
             raise UserError(

@@ -33,7 +33,7 @@ class Case:
     patient: str  # empty where only the anatomy can tell
 
 
-def find_cases(root: Path, patients: Path | None = None) -> tuple[list[Case], str]:
+def find_cases(root: Path, patients: str = '', images: str = '', labels: str = '') -> tuple[list[Case], str]:
     """All labelled cases below `root`, ordered by number, and a sentence on where the patients come from.
 
     `patients` is a CSV with the columns case,patient; by default `root/patients.csv`, else one patient per volume.
@@ -43,7 +43,7 @@ def find_cases(root: Path, patients: Path | None = None) -> tuple[list[Case], st
     """
     if not root.is_dir():
         raise UserError(f'{root}: no such folder; expected one with CT volumes, set data.raw to it')
-    images, labels = _by_number(root, _IMAGE), _by_number(root, _LABEL)
+    images, labels = _by_number(root, _IMAGE), _by_number(root, _LABEL)  # type: ignore
     if not images:
         raise UserError(
             f'{root}: no CT volume found among {sum(1 for _ in _files(root))} files; expected volume-N.nii[.gz] with '
@@ -97,12 +97,12 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix('.gz').removesuffix('.nii')
 
 
-def _patients(root: Path, patients: Path | None, names: list[str]) -> tuple[dict[str, str], str]:
-    path = patients or root / 'patients.csv'
-    if patients is None and not path.exists():
-        return {name: name for name in names}, (
-            'one per volume, for want of a patients.csv, though some LiTS volumes share a patient'
-        )
+def _patients(root: Path, patients: str, names: list[str]) -> tuple[dict[str, str], str]:
+    path = root / 'patients.csv' if patients in ('', 'signature', 'volume') else Path(patients)
+    if patients == 'volume':
+        return {name: name for name in names}, 'one per volume, though some LiTS volumes share a patient'
+    if patients == 'signature' or (not patients and not path.exists()):
+        return dict.fromkeys(names, ''), 'from the anatomy: cases that look alike count as one patient'
     try:
         with open(path, newline='', encoding='utf-8-sig') as file:
             rows = [{k: (v or '').strip() for k, v in row.items() if k} for row in csv.DictReader(file)]

@@ -56,8 +56,9 @@ class LesionCounter:
                 for columns in (slice(None), slice(1, None), slice(None, -1)):
                     here, there = numbers[rows, columns], self._before[_other(rows), _other(columns)]
                     both = (here > 0) & (there > 0)
-                    for one, other in np.unique(np.stack([here[both], there[both]], 1), axis=0).tolist():
-                        self._join(one - 1, other - 1)
+                    pairs = here[both].astype(np.int64) << 32 | there[both]  # one number each: far quicker to sort
+                    for pair in np.unique(pairs).tolist():
+                        self._join((pair >> 32) - 1, (pair & 0xFFFFFFFF) - 1)
         return numbers
 
     def _root(self, number: int) -> int:

@@ -1,67 +1,90 @@
-"""Raw volumes -> slice store: window, choose slices, resize, hash; one volume at a time per worker.
+"""Raw volumes -> slice store: examine, window, choose slices, resize, hash; one volume at a time per worker.
 
-Finished cases are kept beside the store in `STORE.partial` until all are there, so that a broken-off run goes on.
+Finished cases are kept beside the store in `STORE.partial` until all are there, so that a broken-off run goes on, and
+so that several processes or hosts can each do a share of them (`shard`) before one joins them.
 """
 
 import hashlib
 import logging
-import multiprocessing
-import os
 import shutil
-import signal
-import threading
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
 
-from liver_jax.config import PATIENT_SOURCES, DataConfig
+from liver_jax.config import DataConfig
+from liver_jax.data.examine import Examiner
 from liver_jax.data.layouts import Case, find_cases
-from liver_jax.data.store import read_manifest, read_part, write_part, write_store
-from liver_jax.data.volumes import Volume, read_case
+from liver_jax.data.patients import patients_of
+from liver_jax.data.slices import is_kept, prepare_slice
+from liver_jax.data.store import FORMAT, read_manifest, read_part, write_part, write_store
+from liver_jax.data.volumes import open_scan
+from liver_jax.data.workers import over_cases
 from liver_jax.errors import UserError
 from liver_jax.files import locked
 
 log = logging.getLogger(__name__)
+BASE_GB = 0.15  # that a worker takes before it reads anything
 
 
-def prepare(config: DataConfig) -> Path:
+def prepare(config: DataConfig, shard: tuple[int, int] | None = None, merge: bool = False) -> Path:
     """Make the slice store at `config.store` from the volumes below `config.raw`, or find it there already.
 
+    With `shard` = (i, n) only every n-th volume from the i-th (of 0 … n - 1) is prepared, and no store made: any
+    number of processes or hosts with the same disk may do so at once. With `merge` nothing is prepared, the finished
+    volumes are joined to the store.
+
     Raises:
-        UserError: a bad volume, no slice left, a store there that was made differently, a folder not to be written.
+        UserError: a bad volume, no slice left, a store there that was made differently, a folder not to be written;
+            with `merge`, volumes that are not there yet.
+    """
+    store, settings = Path(config.store), store_settings(config)
+    cases, source = raw_cases(config)
+    if not _is_free(store):
+        check_store(store, settings, cases, source)
+        log.info('store %s is already prepared', store)
+        return store
+    working = store.with_name(store.name + '.partial')
+    with _errors_named(config, store):
+        if shard:
+            number, count = shard
+            with locked(working, shared=True), locked(working / f'.shard-{number}-of-{count}'):
+                _prepare_cases(cases[number::count], working, settings, config)
+            log.info('shard %d of %d: %d volumes in %s', number, count, len(cases[number::count]), working)
+            return working
+        with locked(working):
+            if _is_free(store):  # another process may have made it meanwhile
+                if merge:
+                    _check_complete(cases, working, settings)
+                else:
+                    _prepare_cases(cases, working, settings, config)
+                _join(cases, source, working, settings, store, config)
+            shutil.rmtree(working)
+    log.info('%d slices of %d cases in %s', read_manifest(store)['slices'], len(cases), store)
+    return store
+
+
+def raw_cases(config: DataConfig) -> tuple[list[Case], str]:
+    """The cases with labels below `config.raw`, and a sentence on where their patients come from.
+
+    Raises:
+        UserError: no such folder, nothing in it that can be trained on.
     """
     if not config.raw:
         raise UserError('config field data.raw is empty; expected the folder of CT volumes: --config.data.raw=PATH')
-    store, settings = Path(config.store), store_settings(config)
-    csv = Path(config.patients) if config.patients not in PATIENT_SOURCES else None
-    cases, source = find_cases(Path(config.raw), csv)
-    log.info('%d cases below %s; patients: %s', len(cases), config.raw, source)
-    if not _is_free(store):
-        check_store(store, settings, cases)
-        log.info('store %s is already prepared', store)
-        return store
-    try:
-        working = store.with_name(store.name + '.partial')
-        with locked(working):
-            if _is_free(store):  # another process may have made it meanwhile
-                _make(store, working, settings, cases, source, config)
-            shutil.rmtree(working)
-    except OSError as error:
-        raise UserError(
-            f'{error.filename or store}: {error.strerror or error}; expected a data.store that can be written'
-        ) from error
-    except BrokenProcessPool as error:
-        raise UserError(
-            f'{config.raw}: a process that prepares volumes was killed, perhaps for lack of memory; '
-            'set data.workers lower and go on with the same command, finished volumes are kept'
-        ) from error
-    log.info('%d slices of %d cases in %s', read_manifest(store)['slices'], len(cases), store)
-    return store
+    cases, source = find_cases(Path(config.raw), config.patients, config.images, config.labels)
+    labelled = [case for case in cases if case.labels]
+    if not labelled:
+        raise UserError(f'{config.raw}: {len(cases)} scans, none with labels; expected segmentations beside them')
+    if len(labelled) < len(cases):
+        without = ', '.join(case.name for case in cases if not case.labels)
+        log.warning(
+            '%d of %d scans have no labels and are left out: %s', len(cases) - len(labelled), len(cases), without
+        )
+    return labelled, source
 
 
 def store_settings(config: DataConfig) -> dict[str, Any]:
@@ -74,8 +97,8 @@ def store_settings(config: DataConfig) -> dict[str, Any]:
     }
 
 
-def check_store(store: Path, settings: dict[str, Any], cases: list[Case] | None = None) -> None:
-    """Raise UserError unless the store was made with these settings and, where given, from these cases."""
+def check_store(store: Path, settings: dict[str, Any], cases: list[Case] | None = None, source: str = '') -> None:
+    """Raise UserError unless the store was made with these settings and, where given, from these cases and patients."""
     manifest = read_manifest(store)
     for name, value in settings.items():
         found = manifest['settings'].get(name)
@@ -94,6 +117,27 @@ def check_store(store: Path, settings: dict[str, Any], cases: list[Case] | None 
                 f'{store}: prepared from other volumes ({name} is new, gone or changed); '
                 'set another data.store or delete this one'
             )
+    given = all(case.patient in ('', there[case.name]['patient']) for case in cases)
+    if not given or not manifest['patients'].startswith(source):
+        raise UserError(
+            f'{store}: prepared with other patients ({manifest["patients"]}), now they are {source}; '
+            'set another data.store or delete this one'
+        )
+
+
+@contextmanager
+def _errors_named(config: DataConfig, store: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f'{error.filename or store}: {error.strerror or error}; expected a data.store that can be written'
+        ) from error
+    except BrokenProcessPool as error:
+        raise UserError(
+            f'{config.raw}: a process that prepares volumes was killed, perhaps for lack of memory; '
+            'set data.workers lower and go on with the same command, finished volumes are kept'
+        ) from error
 
 
 def _is_free(store: Path) -> bool:
@@ -105,166 +149,121 @@ def _is_free(store: Path) -> bool:
     return False
 
 
-def _make(
-    store: Path, working: Path, settings: dict[str, Any], cases: list[Case], source: str, config: DataConfig
+def _prepare_cases(cases: Sequence[Case], working: Path, settings: dict[str, Any], config: DataConfig) -> None:
+    """Prepare each case into a folder of `working`, those that are there already left out."""
+    todo = [case for case in cases if not _is_done(case, working / case.name, settings)]
+    log.info('%d volumes to prepare%s', len(todo), f', {len(cases) - len(todo)} are' if len(todo) < len(cases) else '')
+    budget = config.memory_gb / config.workers - BASE_GB
+    jobs = [(case, working / case.name, settings, budget) for case in todo]
+    warned: dict[str, list[str]] = {}
+    for number, reasons in over_cases(_prepare_case, jobs, config.workers, config.case_seconds, 'prepare'):
+        for reason in reasons:
+            warned.setdefault(reason, []).append(todo[number].name)
+    for reason, names in warned.items():
+        log.warning('%s: %s', ', '.join(sorted(names)), reason)
+
+
+def _check_complete(cases: Sequence[Case], working: Path, settings: dict[str, Any]) -> None:
+    missing = [case.name for case in cases if not _is_done(case, working / case.name, settings)]
+    if missing:
+        names = ', '.join(missing[:10]) + (', …' if len(missing) > 10 else '')
+        raise UserError(
+            f'{working}: {len(missing)} of {len(cases)} volumes are not prepared ({names}); '
+            'run the shards that had them again, or prepare without --merge'
+        )
+
+
+def _join(
+    cases: Sequence[Case], source: str, working: Path, settings: dict[str, Any], store: Path, config: DataConfig
 ) -> None:
-    parts = _prepare_all(cases, settings, working, config.workers)
-    kept = sum(len(read_part(part)['case']['slices']) for part in parts)
-    if not kept:
+    """Decide who is whose and write the store."""
+    parts = [working / case.name for case in cases]
+    entries = [read_part(part)['case'] for part in parts]
+    if not sum(len(entry['slices']) for entry in entries):
         raise UserError(
             f'{config.raw}: no slice left of {len(cases)} volumes with data.slices={config.slices!r}; '
             "expected volumes with such labels, or set data.slices='all'"
         )
-    write_store(store, settings, source, parts, working)
-
-
-def _prepare_all(cases: list[Case], settings: dict[str, Any], working: Path, workers: int) -> list[Path]:
-    """Prepare each case into a folder of `working`; returns those folders in the order of the cases."""
-    working.mkdir(parents=True, exist_ok=True)
-    parts = [working / case.name for case in cases]
-    todo = [(case, part) for case, part in zip(cases, parts, strict=True) if not _is_done(case, part, settings)]
-    bar = tqdm(total=len(cases), initial=len(cases) - len(todo), desc='prepare', unit='volume', disable=None)
-    with bar:
-        if workers == 1 or len(todo) <= 1:
-            for case, part in todo:
-                _prepare_case(case, part, settings)
-                bar.update()
-            return parts
-        # Spawned, not forked: a fork would copy the locks of threads that libraries have started.
-        context = multiprocessing.get_context('spawn')
-        with ProcessPoolExecutor(min(workers, len(todo)), context, _follow_parent) as pool:
-            try:
-                # Workers are born deaf to Ctrl-C, which is the parent's: they would die of it while they import.
-                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-                done = pool.map(_prepare_case, *zip(*todo, strict=True), [settings] * len(todo))
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-                for _ in done:
-                    bar.update()
-            except BaseException:
-                for worker in multiprocessing.active_children():
-                    worker.kill()  # nothing is lost but their volumes of the moment: parts get their names when whole
-                pool.shutdown(cancel_futures=True)
-                raise
-    return parts
-
-
-def _follow_parent() -> None:
-    """In a worker: leave Ctrl-C to the parent, and end when the parent was killed (it would wait for work forever)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    patients, source = patients_of(cases, [entry['content_sha256'] for entry in entries], parts, source)
+    log.info('patients: %s', source)
+    for entry, patient in zip(entries, patients, strict=True):
+        entry['patient'] = patient
+    write_store(store, settings, source, entries, parts, working)
 
 
 def _is_done(case: Case, part: Path, settings: dict[str, Any]) -> bool:
     found = read_part(part)
-    return found['settings'] == settings and _is_from(found['case'], case)
+    return found['settings'] == {**settings, 'format': FORMAT} and _is_from(found['case'], case)
 
 
 def _is_from(entry: dict[str, Any], case: Case) -> bool:
     """Whether the manifest's entry is of this case; files of another date than then are hashed again."""
-    if (entry['patient'], entry['bytes']) != (case.patient, _bytes(case)):
-        return False
-    hashes = (entry['image_sha256'], entry['label_sha256'])
-    files = zip((case.images[0], case.labels[0]), entry['modified_ns'], hashes, strict=True)
-    return all(path.stat().st_mtime_ns == modified or _sha256(path) == sha256 for path, modified, sha256 in files)
+    for found, paths in ((entry['image'], case.images), (entry['label'], case.labels)):
+        here = _dated(paths)
+        if (found['files'], found['bytes']) != (here['files'], here['bytes']):
+            return False
+        if found['modified_ns'] != here['modified_ns'] and found['sha256'] != _sha256(paths):
+            return False
+    return True
 
 
-def _prepare_case(case: Case, part: Path, settings: dict[str, Any]) -> None:
-    volume = read_case(case)
-    slices = _choose_slices(volume.labels, settings['slices'])
+def _prepare_case(case: Case, part: Path, settings: dict[str, Any], budget_gb: float) -> list[str]:
+    """Examine a case and write its slices; returns what there is to warn of."""
+    scan = open_scan(case, tuple(settings['window']))
+    if scan.held_gb > budget_gb:
+        raise UserError(
+            f'{case.images[0]}: not stored slice by slice, so {scan.held_gb:.2f} GB of it are held at once, and each '
+            f'worker may take {max(budget_gb, 0):.2f}; raise data.memory_gb or lower data.workers'
+        )
     side, masks = settings['image_size'], settings['masks']
+    examiner = Examiner(scan)
+    kept: dict[int, dict[str, np.ndarray]] = {}
+    areas: dict[int, dict[str, float]] = {}
+    pixel = scan.spacing[1] * scan.spacing[2]
+    for plane in scan.planes():
+        examiner.add(plane)
+        if is_kept(plane.labels, settings['slices']):
+            kept[plane.index] = prepare_slice(plane.hu, plane.labels, settings['window'], side, masks)
+            inside = {'liver_mm2': plane.labels >= 1, 'tumor_mm2': plane.labels == 2}
+            areas[plane.index] = {name: round(float(mask.sum() * pixel), 2) for name, mask in inside.items()}
+    found = examiner.finish()
+    if found.verdict == 'refuse':
+        raise UserError(f'{case.images[0]}: {"; ".join(found.reasons)}')
+    order = sorted(kept)
+    empty = np.zeros((0, side, side), np.uint8)
     arrays = {
-        'images': _stack([_resize(_windowed(volume.hu[k], *settings['window']), side) for k in slices], side),
-        'liver': _stack([_resize(volume.labels[k] >= 1, side, hard=masks == 'nearest') for k in slices], side),
-        'tumor': _stack([_resize(volume.labels[k] == 2, side, hard=masks == 'nearest') for k in slices], side),
+        name: np.stack([kept[k][name] for k in order]) if order else empty for name in ('images', 'liver', 'tumor')
     }
-    write_part(part, arrays, _describe(case, volume, slices), settings)
-
-
-def _choose_slices(labels: np.ndarray, which: str) -> list[int]:
-    least = {'tumor': 2, 'liver': 1, 'all': 0}[which]
-    return [k for k in range(len(labels)) if labels[k].max(initial=0) >= least]
-
-
-def _windowed(hu: np.ndarray, low: float, high: float) -> np.ndarray:
-    """HU [rows, columns] -> float32 in [0, 1]."""
-    return (np.clip(hu.astype(np.float32), low, high) - low) / np.float32(high - low)
-
-
-def _resize(plane: np.ndarray, side: int, hard: bool = False) -> np.ndarray:
-    """[rows, columns] in [0, 1] -> [side, side] float32: padded to a square, then area-averaged (or nearest).
-
-    Enlarging interpolates linearly.
-    """
-    rows, columns = plane.shape
-    longest = max(rows, columns)
-    top, left = (longest - rows) // 2, (longest - columns) // 2
-    square = np.zeros((longest, longest), np.float32)
-    square[top : top + rows, left : left + columns] = plane
-    if longest > side and longest % side and not hard:
-        return _area_average(square, side)
-    method = Image.Resampling.BOX if longest >= side else Image.Resampling.BILINEAR
-    resized = Image.fromarray(square).resize((side, side), Image.Resampling.NEAREST if hard else method)
-    return np.asarray(resized, np.float32)
-
-
-def _area_average(plane: np.ndarray, side: int) -> np.ndarray:
-    """Means over `side` x `side` equal areas, pixels on a border counted by their share.
-
-    Pillow's box filter does this where the sides divide; elsewhere it gives a shared pixel whole to both or to one.
-    """
-    for _ in range(2):  # rows, then, transposed, columns
-        edges = np.arange(side + 1) * len(plane) / side
-        last = np.minimum(edges.astype(int), len(plane) - 1)
-        sums = np.vstack([np.zeros_like(plane[:1], np.float64), plane.cumsum(0, np.float64)])
-        up_to_edge = sums[last] + (edges - last)[:, None] * plane[last]
-        plane = (np.diff(up_to_edge, axis=0) * (side / len(plane))).T
-    return plane.astype(np.float32)
-
-
-def _stack(planes: list[np.ndarray], side: int) -> np.ndarray:
-    """Planes in [0, 1] -> uint8 [len(planes), side, side] in 0..255."""
-    stacked = np.stack(planes) if planes else np.zeros((0, side, side), np.float32)
-    return np.rint(np.clip(stacked, 0, 1) * 255).astype(np.uint8)
-
-
-def _describe(case: Case, volume: Volume, slices: list[int]) -> dict[str, Any]:
-    """The case's entry in the manifest."""
-    pixel = volume.spacing[1] * volume.spacing[2]
-    return {
+    entry = {
         'name': case.name,
-        'patient': case.patient,
-        'image': case.images[0].name,
-        'label': case.labels[0].name,
-        'content_sha256': hashlib.sha256(np.ascontiguousarray(volume.hu)).hexdigest(),
-        'image_sha256': _sha256(case.images[0]),
-        'label_sha256': _sha256(case.labels[0]),
-        'bytes': _bytes(case),
-        'modified_ns': [path.stat().st_mtime_ns for path in (case.images[0], case.labels[0])],
-        'shape': list(volume.shape),
-        'orientation': volume.orientation,
-        'spacing_mm': [round(mm, 6) for mm in volume.spacing],
-        'slices': [
-            {
-                'slice': k,
-                'liver_mm2': round(float((volume.labels[k] >= 1).sum() * pixel), 2),
-                'tumor_mm2': round(float((volume.labels[k] == 2).sum() * pixel), 2),
-            }
-            for k in slices
-        ],
+        'image': {'name': case.images[0].name, **_dated(case.images), 'sha256': _sha256(case.images)},
+        'label': {'name': case.labels[0].name, **_dated(case.labels), 'sha256': _sha256(case.labels)},
+        **found.describe(),
+        **scan.describe(),
+        'slices': [{'slice': k, **areas[k]} for k in order],
+    }
+    write_part(part, arrays, entry, {**settings, 'format': FORMAT}, found.signature)
+    return found.reasons
+
+
+def _dated(paths: Sequence[Path]) -> dict[str, int]:
+    """Number of files, their bytes, and when the last was written: what is quick to compare."""
+    stats = [path.stat() for path in paths]
+    return {
+        'files': len(stats),
+        'bytes': sum(stat.st_size for stat in stats),
+        'modified_ns': max((stat.st_mtime_ns for stat in stats), default=0),
     }
 
 
-def _sha256(path: Path) -> str:
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-def _bytes(case: Case) -> list[int]:
-    return [case.images[0].stat().st_size, case.labels[0].stat().st_size]
+def _sha256(paths: Sequence[Path]) -> str:
+    """Hash of a file; of several, the hash of their hashes in the order of their names."""
+    digests = []
+    for path in sorted(paths):
+        with open(path, 'rb') as file:
+            digests.append(hashlib.file_digest(file, 'sha256'))
+    return (
+        digests[0].hexdigest()
+        if len(digests) == 1
+        else hashlib.sha256(b''.join(d.digest() for d in digests)).hexdigest()
+    )

@@ -2,9 +2,9 @@
 
 A signature is the scan on a coarse grid (8 mm), its finest and its smooth parts taken away: bones, organs and fat stay,
 brightness does not matter. Two signatures are compared by their highest correlation over all shifts (normalised
-cross-correlation; Lewis, Fast Normalized Cross-Correlation, 1995). On six LiTS volumes and one other CT the two scans of
-one patient reach .68, different patients at most .37; second visits simulated by breathing of 8 mm, a turn by 5° and
-weaker contrast stay above .41. Synthetic phantoms are all alike to it.
+cross-correlation; Lewis, Fast Normalized Cross-Correlation, 1995). On six LiTS volumes and one other CT the two scans
+of one patient reach .68, different patients at most .37; second visits simulated by breathing of 8 mm, a turn by 5°
+and weaker contrast stay above .41. Synthetic phantoms are all alike to it.
 """
 
 import dataclasses
@@ -88,7 +88,7 @@ def similarity(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def look_alikes(signatures: Sequence[np.ndarray | None], contents: Sequence[str]) -> list[Likeness]:
-    """All pairs that are or may be of one patient. `contents` are hashes of the voxels: equal ones are the same scan."""
+    """All pairs that are or may be of one patient; `contents` are hashes of the voxels, equal for the same scan."""
     pairs = []
     for second in range(len(signatures)):
         for first in range(second):

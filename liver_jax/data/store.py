@@ -21,8 +21,9 @@ import numpy as np
 
 from liver_jax.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 _ARRAYS = ('images', 'liver', 'tumor')
+_SIGNATURE = 'signature.npy'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +71,7 @@ class SliceStore:
     @property
     def digest(self) -> str:
         """Hash of settings, cases and source files; when those were written does not matter."""
-        cases = [{key: value for key, value in case.items() if key != 'modified_ns'} for case in self.manifest['cases']]
-        content = json.dumps([self.manifest['settings'], cases], sort_keys=True)
+        content = json.dumps(_undated([self.manifest['settings'], self.manifest['cases']]), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def images(self, rows: np.ndarray) -> np.ndarray:
@@ -101,12 +101,19 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def write_store(path: Path, settings: dict[str, Any], patients: str, parts: Sequence[Path], working: Path) -> None:
+def write_store(
+    path: Path,
+    settings: dict[str, Any],
+    patients: str,
+    cases: Sequence[dict[str, Any]],
+    parts: Sequence[Path],
+    working: Path,
+) -> None:
     """Join the prepared cases in `parts` (see `write_part`) into the store at `path`, atomically.
 
-    `working` is a folder on the same disk for the unfinished store.
+    `cases` are their manifest entries, `patients` says where their patients come from, `working` is a folder on the
+    same disk for the unfinished store.
     """
-    cases = [read_part(part)['case'] for part in parts]
     total, side = sum(len(case['slices']) for case in cases), settings['image_size']
     unfinished = working / 'store'
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -114,19 +121,27 @@ def write_store(path: Path, settings: dict[str, Any], patients: str, parts: Sequ
     for name in _ARRAYS:
         blocks = (np.load(part / f'{name}.npy') for part in parts)
         _write_array(unfinished / f'{name}.npy', (total, side, side), blocks)
-    manifest = {'format': FORMAT, 'settings': settings, 'patients': patients, 'slices': total, 'cases': cases}
+    manifest = {'format': FORMAT, 'settings': settings, 'patients': patients, 'slices': total, 'cases': list(cases)}
     (unfinished / 'manifest.json').write_text(_readable(manifest))
     path.parent.mkdir(parents=True, exist_ok=True)
     os.rename(unfinished, path)
 
 
-def write_part(part: Path, arrays: dict[str, np.ndarray], case: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Write one prepared case (arrays by name, its manifest entry, the settings) as the folder `part`, atomically."""
+def write_part(
+    part: Path,
+    arrays: dict[str, np.ndarray],
+    case: dict[str, Any],
+    settings: dict[str, Any],
+    signature: np.ndarray | None,
+) -> None:
+    """Write one prepared case as the folder `part`, atomically: arrays by name, manifest entry, settings, signature."""
     unfinished = part.with_name(f'.{part.name}.{os.getpid()}')
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     for name in _ARRAYS:
         _write_array(unfinished / f'{name}.npy', arrays[name].shape, [arrays[name]])
+    if signature is not None:
+        np.save(unfinished / _SIGNATURE, signature)
     (unfinished / 'case.json').write_text(json.dumps({'settings': settings, 'case': case}))
     shutil.rmtree(part, ignore_errors=True)
     os.rename(unfinished, part)
@@ -142,12 +157,24 @@ def read_part(part: Path) -> dict[str, Any]:
     return entry if whole else {'settings': {}, 'case': {}}
 
 
+def read_signature(part: Path) -> np.ndarray | None:
+    """The signature of a prepared case; None where it has none."""
+    file = part / _SIGNATURE
+    return np.load(file) if file.exists() else None
+
+
 def _write_array(path: Path, shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> None:
     """Like np.save, but block by block; plain writes, for on a full disk a memory map dies without an exception."""
     with open(path, 'wb') as file:
         np.lib.format.write_array_header_1_0(file, {'descr': '|u1', 'fortran_order': False, 'shape': shape})
         for block in blocks:
             file.write(block.tobytes())
+
+
+def _undated(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _undated(value) for key, value in values.items() if key != 'modified_ns'}
+    return [_undated(value) for value in values] if isinstance(values, list) else values
 
 
 def _readable(manifest: dict[str, Any]) -> str:

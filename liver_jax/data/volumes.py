@@ -9,6 +9,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -53,9 +54,23 @@ class Scan:
     orientation: str
 
     @property
-    def held(self) -> int:
-        """Voxels that reading keeps in memory at once."""
-        return int(np.prod(self.size[1:] if self.orientation[2] in 'SI' else self.size))
+    def by_plane(self) -> bool:
+        """Whether the file holds one axial slice after the other, so that one at a time can be read."""
+        return self.orientation[2] in 'SI'
+
+    @property
+    def held_gb(self) -> float:
+        """Gigabytes that reading keeps in memory at once, at most."""
+        return 5e-9 * float(np.prod(self.size[1:] if self.by_plane else self.size))  # float32 and uint8
+
+    def describe(self) -> dict[str, Any]:
+        """Geometry as plain data: what takes slices back to the grid of their file."""
+        return {
+            'shape': list(self.image.shape),
+            'orientation': self.orientation,
+            'spacing_mm': [round(mm, 6) for mm in self.spacing],
+            'affine': [[round(float(x), 6) for x in row] for row in self.image.affine[:3]],
+        }
 
     def planes(self) -> Iterator[Plane]:
         """All slices, from the feet up or from the head down, as the file has them.
@@ -71,12 +86,12 @@ class Scan:
             (_finite(self.image.path, hu), _checked(self.labels.path, mask) if self.labels else mask)
             for hu, mask in zip(self.image.planes(), masks, strict=self.labels is not None)
         )
-        if self.orientation[2] in 'SI':
+        if self.by_plane:
             for k, pair in enumerate(pairs):
                 index = k if self.orientation[2] == 'S' else self.size[0] - 1 - k
                 yield Plane(index, *(_canonical(array[:, :, None], transform)[0] for array in pair))
         else:
-            hu, labels = (_canonical(np.stack(arrays, axis=2), transform) for arrays in zip(*pairs, strict=True))
+            hu, labels = (_canonical(array, transform) for array in _filled(self.image.shape, pairs))
             yield from (Plane(k, hu[k], labels[k]) for k in range(len(hu)))
 
 
@@ -141,6 +156,8 @@ def _read_nifti(path: Path) -> Raster:
     try:
         image = nib.load(path, keep_file_open=True)  # or every plane would decompress from the start
         shape, dtype = image.shape, image.get_data_dtype()
+    except PermissionError as error:
+        raise UserError(f'{path}: no permission to read it; expected a readable file, see chmod') from error
     except UNREADABLE as error:
         raise UserError(f'{path}: not a readable NIfTI file ({_brief(error)}); download it again') from error
     if not isinstance(image, nib.Nifti1Image | nib.Nifti1Pair) or len(shape) != 3 or min(shape) < 1:
@@ -165,6 +182,15 @@ def _read_nifti(path: Path) -> Raster:
             yield plane.astype(plane.dtype.newbyteorder('=') if as_stored else np.float32, copy=False)
 
     return Raster(path, shape, image.affine, planes, _spacing_note(image))
+
+
+def _filled(shape: tuple[int, int, int], pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    arrays: list[np.ndarray] = []
+    for k, pair in enumerate(pairs):
+        arrays = arrays or [np.empty(shape, plane.dtype) for plane in pair]
+        for array, plane in zip(arrays, pair, strict=True):
+            array[..., k] = plane
+    return arrays
 
 
 def _spacing_note(image: nib.Nifti1Image) -> tuple[str, ...]:

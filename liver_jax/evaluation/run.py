@@ -11,8 +11,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from liver_jax.config import PATIENT_SOURCES, Config
-from liver_jax.data.layouts import find_cases
-from liver_jax.data.prepare import check_store, prepare, store_settings
+from liver_jax.data.prepare import check_store, prepare, raw_cases, store_settings
 from liver_jax.data.splits import read_split
 from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
@@ -99,16 +98,15 @@ def evaluate_run(workdir: Path, checkpoint: str, split: str, raw: Path | None) -
 def open_store(config: Config, with_volumes: bool = False) -> SliceStore:
     """The store of a config, checked against its settings, and against the raw volumes where they are at hand."""
     store = SliceStore(Path(config.data.store))
-    cases = None
+    cases, source = None, ''
     if with_volumes and config.data.raw and Path(config.data.raw).is_dir():
-        csv = Path(config.data.patients) if config.data.patients not in PATIENT_SOURCES else None
-        cases, _ = find_cases(Path(config.data.raw), csv)
+        cases, source = raw_cases(config.data)
     elif with_volumes and config.data.patients not in PATIENT_SOURCES:
         raise UserError(
             f'config field data.patients is {config.data.patients!r}, but data.raw ({config.data.raw!r}) is no folder; '
             'expected the volumes it speaks of, set data.raw to them'
         )
-    check_store(store.path, store_settings(config.data), cases)
+    check_store(store.path, store_settings(config.data), cases, source)
     return store
 
 

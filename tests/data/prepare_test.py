@@ -29,6 +29,10 @@ def write_case(raw: Path, number: int, hu: np.ndarray, labels: np.ndarray) -> No
     write_nifti(raw / f'segmentation-{number}.nii', labels.astype(np.uint8).transpose(2, 1, 0), AFFINE)
 
 
+def noise(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 200, shape)
+
+
 def write_cases(raw: Path, count: int) -> None:
     """Noise, with a tumour of 4x4 pixels in slices 1 and 2 of 4."""
     for number in range(count):
@@ -44,7 +48,7 @@ def settings(folder: Path, **fields: Any) -> DataConfig:
         images='',
         labels='',
         store=str(folder / 'store'),
-        patients='volume',
+        patients='',
         image_size=SIDE,
         window=(-160.0, 240.0),
         slices='all',
@@ -59,8 +63,9 @@ def settings(folder: Path, **fields: Any) -> DataConfig:
 
 
 def prepared(folder: Path, hu: np.ndarray, labels: np.ndarray, **fields: Any) -> dict[str, np.ndarray]:
-    """The arrays of the store of a single slice, images and masks by name [row, column]."""
-    write_case(folder / 'raw', 0, hu[None], labels[None])
+    """The arrays of the store of a slice, images and masks by name [row, column]."""
+    body = np.resize([-1000, 100], hu.shape)  # a second slice, for what is constant is no CT
+    write_case(folder / 'raw', 0, np.stack([hu, body]), np.stack([labels, np.zeros_like(labels)]))
     store = SliceStore(prepare(settings(folder, **fields)))
     (image,) = store.images(np.array([0]))
     (tumor,), (liver,) = (store.masks(np.array([0]), target) for target in ('tumor', 'liver_or_tumor'))
@@ -160,7 +165,7 @@ def test_which_slices_are_kept(tmp_path, slices, kept):
     labels[1, 5, 5] = 1
     labels[2, 5, 5] = 2
     labels[3, 5, 4:6] = 1, 2
-    write_case(tmp_path / 'raw', 0, np.zeros_like(labels), labels)
+    write_case(tmp_path / 'raw', 0, noise(labels.shape), labels)
     store = SliceStore(prepare(settings(tmp_path, slices=slices)))
     assert [row.index for row in store.rows] == kept
     assert len(store) == len(kept)
@@ -168,14 +173,14 @@ def test_which_slices_are_kept(tmp_path, slices, kept):
 
 def test_cases_without_kept_slices_stand_in_the_manifest(tmp_path):
     write_cases(tmp_path / 'raw', 2)
-    write_case(tmp_path / 'raw', 2, np.zeros((3, 16, 16)), np.ones((3, 16, 16)))
+    write_case(tmp_path / 'raw', 2, noise((3, 16, 16)), np.ones((3, 16, 16)))
     store = SliceStore(prepare(settings(tmp_path, slices='tumor')))
     assert [len(case['slices']) for case in store.manifest['cases']] == [2, 2, 0]
     assert [row.case for row in store.rows] == ['volume-0', 'volume-0', 'volume-1', 'volume-1']
 
 
 def test_no_slice_left_says_what_to_change_and_leaves_no_store(tmp_path):
-    write_case(tmp_path / 'raw', 0, np.zeros((3, 16, 16)), np.ones((3, 16, 16)))
+    write_case(tmp_path / 'raw', 0, noise((3, 16, 16)), np.ones((3, 16, 16)))
     with pytest.raises(UserError, match=r"no slice left of 1 volumes with data\.slices='tumor'"):
         prepare(settings(tmp_path, slices='tumor'))
     assert not (tmp_path / 'store').exists()
@@ -186,33 +191,49 @@ def test_the_manifest_tells_where_everything_comes_from(tmp_path):
     labels = np.zeros((3, 20, 30))
     labels[1, 5:10, 5:10] = 1
     labels[1, 6:8, 6:8] = 2
-    write_case(tmp_path / 'raw', 12, np.zeros_like(labels), labels)
+    write_case(tmp_path / 'raw', 12, noise(labels.shape), labels)
     (tmp_path / 'raw' / 'patients.csv').write_text('case,patient\nvolume-12,Ann\n')
     store = prepare(settings(tmp_path, slices='liver'))
     manifest = json.loads((store / 'manifest.json').read_text())
-    image, label = tmp_path / 'raw' / 'volume-12.nii', tmp_path / 'raw' / 'segmentation-12.nii'
+    (case,) = manifest.pop('cases')
     assert manifest == {
-        'format': 1,
+        'format': 2,
         'patients': 'from patients.csv',
         'settings': {'image_size': 16, 'window': [-160.0, 240.0], 'slices': 'liver', 'masks': 'soft'},
         'slices': 1,
-        'cases': [
-            {
-                'name': 'volume-12',
-                'patient': 'Ann',
-                'image': 'volume-12.nii',
-                'label': 'segmentation-12.nii',
-                'image_sha256': hashlib.sha256(image.read_bytes()).hexdigest(),
-                'label_sha256': hashlib.sha256(label.read_bytes()).hexdigest(),
-                'bytes': [image.stat().st_size, label.stat().st_size],
-                'modified_ns': [image.stat().st_mtime_ns, label.stat().st_mtime_ns],
-                'shape': [30, 20, 3],
-                'orientation': 'LPS',
-                'spacing_mm': [3.0, 2.0, 0.5],
-                'slices': [{'slice': 1, 'liver_mm2': 25.0, 'tumor_mm2': 4.0}],
-            }
-        ],
     }
+    for kind, file in (('image', 'volume-12.nii'), ('label', 'segmentation-12.nii')):
+        path = tmp_path / 'raw' / file
+        assert case.pop(kind) == {
+            'name': file,
+            'files': 1,
+            'bytes': path.stat().st_size,
+            'modified_ns': path.stat().st_mtime_ns,
+            'sha256': hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+    assert len(case.pop('content_sha256')) == 64
+    assert 90 < case.pop('liver_hu') < 110
+    assert (
+        case
+        == {
+            'name': 'volume-12',
+            'patient': 'Ann',
+            'verdict': 'warn',
+            'reasons': [
+                'no value below 0 (from 0 to 199): these may be no HU; subtract the offset',
+                *case['reasons'][1:],
+            ],
+            'hu_range': [0, 199],
+            'liver_ml': 0.075,  # 25 voxels of 3 mm³
+            'tumor_ml': 0.012,
+            'lesions': 1,
+            'shape': [30, 20, 3],
+            'orientation': 'LPS',
+            'affine': AFFINE[:3].tolist(),
+            'spacing_mm': [3.0, 2.0, 0.5],
+            'slices': [{'slice': 1, 'liver_mm2': 25.0, 'tumor_mm2': 4.0}],
+        }
+    )
 
 
 def test_a_second_call_finds_the_store_and_writes_nothing(tmp_path):
@@ -255,7 +276,9 @@ def test_a_store_of_other_volumes_is_refused_with_the_name_of_one(tmp_path):
     label.write_bytes(original)  # changed back: newer than the store, but the same
     prepare(settings(tmp_path))
     (tmp_path / 'raw' / 'patients.csv').write_text('case,patient\nvolume-0,volume-0\nvolume-1,Ann\n')
-    with refused:
+    with pytest.raises(
+        UserError, match=r'prepared with other patients \(from the anatomy.*, now they are from patients'
+    ):
         prepare(settings(tmp_path))
     (tmp_path / 'raw' / 'patients.csv').unlink()
     label.unlink()

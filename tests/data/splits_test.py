@@ -37,7 +37,7 @@ def make_store(folder: Path, patients: list[list[int]]) -> SliceStore:
     folder.mkdir(exist_ok=True)
     for name in ('images', 'liver', 'tumor'):
         np.save(folder / f'{name}.npy', np.zeros((sum(count[2] for count in counts), 1, 1), np.uint8))
-    (folder / 'manifest.json').write_text(json.dumps({'format': 1, 'settings': {'image_size': 1}, 'cases': cases}))
+    (folder / 'manifest.json').write_text(json.dumps({'format': 2, 'settings': {'image_size': 1}, 'cases': cases}))
     return SliceStore(folder)
 
 

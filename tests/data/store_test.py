@@ -31,8 +31,8 @@ def make_store(folder: Path, *cases: dict[str, Any], seed: int = 0) -> SliceStor
             'tumor': np.tile(np.array([[0, 64], [128, 255]], np.uint8), (count, 1, 1)),
         }
         parts.append(folder / 'parts' / case['name'])
-        write_part(parts[-1], arrays, case, SETTINGS)
-    write_store(folder / 'store', SETTINGS, 'one per volume', parts, folder / 'parts')
+        write_part(parts[-1], arrays, case, SETTINGS, None)
+    write_store(folder / 'store', SETTINGS, 'one per volume', cases, parts, folder / 'parts')
     return SliceStore(folder / 'store')
 
 
@@ -70,8 +70,9 @@ def test_targets(store, target, mask):
 def test_liver_without_tumour_never_falls_below_nothing(tmp_path):
     arrays = {'images': np.zeros((1, 2, 2), np.uint8), 'liver': np.full((1, 2, 2), 63, np.uint8)}
     arrays['tumor'] = np.full((1, 2, 2), 64, np.uint8)  # rounded up where the liver was rounded down
-    write_part(tmp_path / 'part', arrays, describe('volume-0', [0]), SETTINGS)
-    write_store(tmp_path / 'store', SETTINGS, 'one per volume', [tmp_path / 'part'], tmp_path / 'working')
+    case = describe('volume-0', [0])
+    write_part(tmp_path / 'part', arrays, case, SETTINGS, None)
+    write_store(tmp_path / 'store', SETTINGS, 'one per volume', [case], [tmp_path / 'part'], tmp_path / 'working')
     assert not SliceStore(tmp_path / 'store').masks(np.array([0]), 'liver').any()
 
 
@@ -125,12 +126,12 @@ def test_a_damaged_array_is_refused_with_what_to_do(store, name, damage):
     [
         ('', 'cannot be read'),
         ('{"format": 1', 'cannot be read'),
-        ('[]', 'format None; expected 1'),
-        ('{}', 'format None; expected 1'),
-        ('{"format": 2}', 'format 2; expected 1'),
-        ('{"format": 1}', "damaged slice store .*'cases'"),
-        ('{"format": 1, "cases": [{"name": "volume-0"}]}', "damaged slice store .*'slices'"),
-        ('{"format": 1, "cases": []}', "damaged slice store .*'settings'"),
+        ('[]', 'format None; expected 2'),
+        ('{}', 'format None; expected 2'),
+        ('{"format": 1}', 'format 1; expected 2'),
+        ('{"format": 2}', "damaged slice store .*'cases'"),
+        ('{"format": 2, "cases": [{"name": "volume-0"}]}', "damaged slice store .*'slices'"),
+        ('{"format": 2, "cases": []}', "damaged slice store .*'settings'"),
     ],
 )
 def test_a_damaged_manifest_is_refused(store, content, said):

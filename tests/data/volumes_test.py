@@ -192,7 +192,7 @@ def test_an_axis_without_voxels_is_refused(case):
 
 def test_a_header_that_promises_more_than_there_is(case, tmp_path):
     (image,), (label,) = case.images, case.labels
-    patch(label, DIMENSIONS, "<4h", 3, 300, 300, 300)
+    patch(label, DIMENSIONS, '<3h', 300, 300, 300)
     check_refused(case, r'segmentation-0\.nii: its voxels cannot be read \(300x300x300 by its header, in a file of 472')
     compressed = tmp_path / 'huge.nii.gz'
     compressed.write_bytes(gzip.compress(label.read_bytes()))
@@ -251,13 +251,13 @@ def test_spacing_that_no_scanner_has_is_refused(case, mm):
 
 
 def test_planes_come_one_by_one_where_the_file_has_them_so(case):
-    assert open_scan(case).held == 30
+    assert open_scan(case).held_gb == 30 * 5e-9
     assert [plane.index for plane in open_scan(case).planes()] == [0, 1, 2, 3]
     turned = np.diag([-0.8, -0.7, -2.5, 1.0])
     save(case.images[0], np.zeros(SHAPE, np.int16), turned)
     assert [plane.index for plane in open_scan(case).planes()] == [3, 2, 1, 0]
     save(case.images[0], np.zeros(SHAPE, np.int16), turned[:, [2, 1, 0, 3]])
-    assert open_scan(case).held == 120
+    assert open_scan(case).held_gb == 120 * 5e-9
 
 
 def test_a_case_without_labels_has_none(case):

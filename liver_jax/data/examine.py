@@ -1,0 +1,167 @@
+"""What there is to say about one case before anything is trained on it: a verdict, with reasons and what to do."""
+
+import dataclasses
+import hashlib
+from typing import Any, Literal
+
+import numpy as np
+
+from liver_jax.data.lesions import Lesion, LesionCounter
+from liver_jax.data.signature import SignatureBuilder
+from liver_jax.data.volumes import Plane, Scan
+
+Verdict = Literal['ok', 'warn', 'refuse']
+VERDICTS: tuple[Verdict, ...] = ('ok', 'warn', 'refuse')  # from good to bad
+CT_RANGE = (-4096, 32767)  # HU that scanners write, padding and metal included
+LIVER_HU = (0, 250)  # mean HU of a liver in any phase of contrast
+LIVER_POSSIBLE = (-150, 500)  # beyond this the numbers are no HU, or the mask lies elsewhere
+SPECK = 5  # voxels; smaller pieces of tumour are hardly drawn by intent
+SPACING_MM = {'slice': (0.3, 10.0), 'pixel': (0.2, 2.5)}
+Reason = tuple[Verdict, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Examination:
+    """One case examined.
+
+    `content` is a hash of the voxels in the canonical frame, the same for a copy that was compressed, renamed, turned
+    or stored as another type. `signature` is None where the scan is too small. Volumes are in millilitres.
+    """
+
+    verdict: Verdict
+    reasons: list[str]
+    content: str
+    hu_range: tuple[float, float]
+    liver_hu: float | None
+    liver_ml: float
+    tumor_ml: float
+    lesions: int
+    signature: np.ndarray | None
+
+    def describe(self) -> dict[str, Any]:
+        """As plain data, without the signature."""
+        return {
+            'verdict': self.verdict,
+            'reasons': self.reasons,
+            'content_sha256': self.content,
+            'hu_range': list(self.hu_range),
+            'liver_hu': self.liver_hu,
+            'liver_ml': self.liver_ml,
+            'tumor_ml': self.tumor_ml,
+            'lesions': self.lesions,
+        }
+
+
+class Examiner:
+    """Collects the planes of one scan, in the order in which they come."""
+
+    def __init__(self, scan: Scan) -> None:
+        """For the planes of `scan`."""
+        self._scan = scan
+        self._hashes: dict[int, bytes] = {}
+        self._signature = SignatureBuilder(scan.size, scan.spacing)
+        self._lesions = LesionCounter()
+        self._low, self._high = np.inf, -np.inf
+        self._liver_sum = 0.0
+        self._voxels = np.zeros(3, int)  # background, liver, tumour
+
+    def add(self, plane: Plane) -> None:
+        """The next plane."""
+        hu = plane.hu
+        whole = np.clip(np.rint(hu) if hu.dtype.kind == 'f' else hu, -32768, 32767).astype('<i2')
+        self._hashes[plane.index] = hashlib.sha256(whole.tobytes()).digest()
+        self._signature.add(plane.index, hu)
+        self._low, self._high = min(self._low, float(hu.min())), max(self._high, float(hu.max()))
+        if plane.labels.any():
+            self._liver_sum += float(hu[plane.labels == 1].sum(dtype=np.float64))
+        self._voxels += np.bincount(plane.labels.ravel(), minlength=3)
+        self._lesions.add(plane.labels)
+
+    def finish(self) -> Examination:
+        """Everything, once all planes were added."""
+        content = hashlib.sha256(repr(self._scan.size).encode())
+        for index in sorted(self._hashes):
+            content.update(self._hashes[index])
+        liver, tumour = (int(each) for each in self._voxels[1:])
+        liver_hu = self._liver_sum / liver if liver else None
+        lesions = self._lesions.finish()
+        reasons = [*_geometry(self._scan), *_values(self._low, self._high, liver_hu)]
+        if self._scan.labels:
+            reasons += [*_labels(liver, tumour), *_pieces(lesions)]
+        else:
+            reasons.append(('warn', 'no labels: it can be predicted on, but not trained or scored; add a segmentation'))
+        millilitres = float(np.prod(self._scan.spacing)) / 1000
+        return Examination(
+            verdict=max((verdict for verdict, _ in reasons), key=VERDICTS.index, default='ok'),
+            reasons=[reason for _, reason in reasons],
+            content=content.hexdigest(),
+            hu_range=(self._low, self._high),
+            liver_hu=None if liver_hu is None else round(liver_hu, 1),
+            liver_ml=round((liver + tumour) * millilitres, 3),
+            tumor_ml=round(tumour * millilitres, 3),
+            lesions=len(lesions),
+            signature=self._signature.finish(),
+        )
+
+
+def _geometry(scan: Scan) -> list[Reason]:
+    reasons: list[Reason] = [('warn', note) for note in scan.image.notes]
+    z, y, x = scan.spacing
+    if np.allclose(scan.image.affine[:3, :3], np.eye(3)) and scan.case.kind == 'nifti':
+        reasons.append(
+            ('warn', 'identity affine: spacing and orientation are unknown, 1 mm and RAS are assumed; check a picture')
+        )
+    for name, mm in (('slice', z), ('pixel', max(y, x) if max(y, x) > SPACING_MM['pixel'][1] else min(y, x))):
+        low, high = SPACING_MM[name]
+        if not low <= mm <= high:
+            reasons.append(('warn', f'{mm:.3g} mm per {name}; expected {low:g} to {high:g}, check the header'))
+    if scan.labels and not np.allclose(scan.labels.affine, scan.image.affine, atol=1e-2):
+        reasons.append(
+            ('warn', 'image and labels have other affines; they are aligned by array index, check a picture of both')
+        )
+    return reasons
+
+
+def _values(low: float, high: float, liver_hu: float | None) -> list[Reason]:
+    """By the range of HU over the scan and the mean in the liver."""
+    if high - low < 10:
+        return [('refuse', f'all values lie from {low:g} to {high:g}; expected a CT, download it again')]
+    reasons: list[Reason] = []
+    if low < CT_RANGE[0] or high > CT_RANGE[1]:
+        reasons.append(('warn', f'HU from {low:g} to {high:g}, more than a CT has; they are clipped to the window'))
+    if low >= 0:
+        reasons.append(
+            ('warn', f'no value below 0 (from {low:g} to {high:g}): these may be no HU; subtract the offset')
+        )
+    if liver_hu is not None and not LIVER_HU[0] <= liver_hu <= LIVER_HU[1]:
+        verdict: Verdict = 'warn' if LIVER_POSSIBLE[0] <= liver_hu <= LIVER_POSSIBLE[1] else 'refuse'
+        reasons.append(
+            (verdict, f'{liver_hu:.0f} HU in the liver on average; expected {LIVER_HU[0]} to {LIVER_HU[1]}: rescale to '
+             'HU, or see in a picture whether the mask lies on the liver')
+        )  # fmt: skip
+    return reasons
+
+
+def _labels(liver: int, tumour: int) -> list[Reason]:
+    """By the numbers of voxels."""
+    if not liver and not tumour:
+        return [('warn', 'nothing is labelled; give it a segmentation or leave it out')]
+    if not liver:
+        return [('warn', 'tumour but no liver is labelled; liver should be 1 and tumour 2')]
+    return [] if tumour else [('warn', "no tumour: it gives no slice with data.slices='tumor'")]
+
+
+def _pieces(lesions: list[Lesion]) -> list[Reason]:
+    reasons: list[Reason] = []
+    outside = [lesion.voxels for lesion in lesions if not lesion.in_liver]
+    if outside:
+        reasons.append(
+            ('warn', f'{len(outside)} of {len(lesions)} lesions touch no liver ({sum(outside):,} voxels); '
+             'see in a picture whether they are drawn where they belong')
+        )  # fmt: skip
+    specks = sum(1 for each in lesions if each.voxels < SPECK)
+    if specks:
+        reasons.append(
+            ('warn', f'{specks} of {len(lesions)} lesions have fewer than {SPECK} voxels: specks? erase them')
+        )
+    return reasons
