@@ -1,34 +1,76 @@
-"""Whose scans they are, where neither a table nor the header tells: from the anatomy."""
+"""Whose scans they are: as given, or else from the anatomy, and how sure that is."""
 
+import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Literal
+
+import numpy as np
 
 from liver_jax.data.layouts import Case
-from liver_jax.data.signature import SAME, Likeness, group, look_alikes
-from liver_jax.data.store import read_signature
+from liver_jax.data.signature import PERHAPS, SAME, similarities
+
+CLEAR = 0.6  # similarity from which one patient is likely, not just more likely than not
 
 
-def patients_of(
-    cases: Sequence[Case], contents: Sequence[str], parts: Sequence[Path], source: str
-) -> tuple[list[str], str]:
-    """The patient of each case, and `source` with what was found; the anatomy is asked only where `patient` is empty.
+@dataclasses.dataclass(frozen=True)
+class Patient:
+    """The cases of one person.
 
-    A patient found so is called by the name of their first case.
+    `similarity` is that of the least alike of them with its nearest in the group (None for a single case or as given),
+    `nearest` the highest with a case of somebody else. `sure`: 'given' by a table or header; 'certain' (the same
+    scan), 'likely' or 'uncertain' by the anatomy; 'unknown' where the scan is too small to tell.
     """
+
+    patient: str
+    cases: list[str]
+    similarity: float | None
+    nearest: tuple[str, float] | None
+    sure: Literal['given', 'certain', 'likely', 'uncertain', 'unknown']
+
+
+def find_patients(
+    cases: Sequence[Case], signatures: Sequence[np.ndarray | None], contents: Sequence[str]
+) -> list[Patient]:
+    """The patients of the cases. Those found by anatomy are called by the name of their first case."""
+    names = [case.name for case in cases]
     if all(case.patient for case in cases):
-        return [case.patient for case in cases], source
-    pairs = look_alikes([read_signature(part) for part in parts], contents)
-    owners = group(len(cases), pairs)
-    return [cases[owner].name for owner in owners], f'{source} ({describe_likeness([c.name for c in cases], pairs)})'
+        owners = {case.patient: [c.name for c in cases if c.patient == case.patient] for case in cases}
+        return [Patient(patient, members, None, None, 'given') for patient, members in owners.items()]
+    alike = similarities(signatures, contents)
+    return [_describe(group, names, alike) for group in _linked(alike >= SAME)]
 
 
-def describe_likeness(names: Sequence[str], pairs: Sequence[Likeness]) -> str:
-    """Who was found to be whom, how sure, in words."""
-    same = [_pair(names, pair) for pair in pairs if pair.similarity >= SAME]
-    perhaps = [_pair(names, pair) for pair in pairs if pair.similarity < SAME]
-    words = [f'one patient: {", ".join(same)}' if same else 'no two alike']
-    return '; '.join(words + ([f'perhaps, but taken as two: {", ".join(perhaps)}'] if perhaps else []))
+def describe_patients(patients: Sequence[Patient]) -> str:
+    """Who was found to be whom, in words; empty where all were given."""
+    found = [patient for patient in patients if patient.sure != 'given']
+    several = [patient for patient in found if len(patient.cases) > 1]
+    words = [
+        f'{" and ".join(each.cases)} are one patient ({each.sure}, similarity {each.similarity})' for each in several
+    ]
+    for each in found:
+        if each.nearest and each.nearest[1] >= PERHAPS:
+            words.append(f'{each.cases[0]} may be of the patient of {each.nearest[0]} (similarity {each.nearest[1]})')
+    return '; '.join(words or ['no two are alike']) if found else ''
 
 
-def _pair(names: Sequence[str], pair: Likeness) -> str:
-    return f'{names[pair.first]} and {names[pair.second]} (similarity {pair.similarity:.2f})'
+def _linked(links: np.ndarray) -> list[list[int]]:
+    """Groups of positions that are linked, directly or through others, in order."""
+    owner = np.arange(len(links))
+    for first, second in np.argwhere(links):
+        owner[owner == max(owner[first], owner[second])] = min(owner[first], owner[second])
+    return [np.flatnonzero(owner == each).tolist() for each in np.unique(owner)]
+
+
+def _describe(group: list[int], names: list[str], alike: np.ndarray) -> Patient:
+    others = [each for each in range(len(names)) if each not in group]
+    outside = np.nan_to_num(alike[np.ix_(group, others)], nan=-1.0).max(axis=0, initial=-1.0)
+    nearest = (names[others[int(outside.argmax())]], round(float(outside.max()), 2)) if others else None
+    nearest = nearest if nearest and nearest[1] > -1 else None
+    similarity = round(float(np.nanmax(alike[np.ix_(group, group)], axis=1).min()), 2) if len(group) > 1 else None
+    if similarity is not None:
+        sure = 'certain' if similarity == 1 else 'likely' if similarity >= CLEAR else 'uncertain'
+    elif nearest:
+        sure = 'likely' if nearest[1] < PERHAPS else 'uncertain'
+    else:
+        sure = 'likely' if not others else 'unknown'
+    return Patient(names[group[0]], [names[each] for each in group], similarity, nearest, sure)

@@ -18,9 +18,9 @@ import numpy as np
 from liver_jax.config import DataConfig
 from liver_jax.data.examine import Examiner
 from liver_jax.data.layouts import Case, find_cases
-from liver_jax.data.patients import patients_of
+from liver_jax.data.patients import describe_patients, find_patients
 from liver_jax.data.slices import is_kept, prepare_slice
-from liver_jax.data.store import FORMAT, read_manifest, read_part, write_part, write_store
+from liver_jax.data.store import FORMAT, read_manifest, read_part, read_signature, write_part, write_store
 from liver_jax.data.volumes import open_scan
 from liver_jax.data.workers import over_cases
 from liver_jax.errors import UserError
@@ -184,10 +184,13 @@ def _join(
             f'{config.raw}: no slice left of {len(cases)} volumes with data.slices={config.slices!r}; '
             "expected volumes with such labels, or set data.slices='all'"
         )
-    patients, source = patients_of(cases, [entry['content_sha256'] for entry in entries], parts, source)
+    contents = [entry['content_sha256'] for entry in entries]
+    patients = find_patients(cases, [read_signature(part) for part in parts], contents)
+    source = '; '.join(filter(None, [source, describe_patients(patients)]))
     log.info('patients: %s', source)
-    for entry, patient in zip(entries, patients, strict=True):
-        entry['patient'] = patient
+    patient_of = {case: patient.patient for patient in patients for case in patient.cases}
+    for entry in entries:
+        entry['patient'] = patient_of[entry['name']]
     write_store(store, settings, source, entries, parts, working)
 
 

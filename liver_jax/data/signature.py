@@ -7,7 +7,6 @@ of one patient reach .68, different patients at most .37; second visits simulate
 and weaker contrast stay above .41. Synthetic phantoms are all alike to it.
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,15 +57,6 @@ class SignatureBuilder:
         return (ndimage.gaussian_filter(grid, FINE) - ndimage.gaussian_filter(grid, SMOOTH)).astype(np.float16)
 
 
-@dataclasses.dataclass(frozen=True)
-class Likeness:
-    """Two scans, by their positions in a list, and how alike they are (-1 to 1; 1 is the same content)."""
-
-    first: int
-    second: int
-    similarity: float
-
-
 def similarity(first: np.ndarray, second: np.ndarray) -> float:
     """Highest correlation of two signatures over shifts with enough overlap; -1 where there is none."""
     a, b = np.asarray(first, np.float32), np.asarray(second, np.float32)
@@ -87,27 +77,18 @@ def similarity(first: np.ndarray, second: np.ndarray) -> float:
     return float((products / np.sqrt(np.maximum(energy, 1e-6))).max())
 
 
-def look_alikes(signatures: Sequence[np.ndarray | None], contents: Sequence[str]) -> list[Likeness]:
-    """All pairs that are or may be of one patient; `contents` are hashes of the voxels, equal for the same scan."""
-    pairs = []
-    for second in range(len(signatures)):
+def similarities(signatures: Sequence[np.ndarray | None], contents: Sequence[str]) -> np.ndarray:
+    """[n, n] of all pairs: 1 where `contents` (hashes of the voxels) are equal, NaN where a signature is missing."""
+    count = len(signatures)
+    alike = np.full((count, count), np.nan)
+    for second in range(count):
         for first in range(second):
             a, b = signatures[first], signatures[second]
             if contents[first] == contents[second]:
-                pairs.append(Likeness(first, second, 1.0))
-            elif a is not None and b is not None and (alike := similarity(a, b)) >= PERHAPS:
-                pairs.append(Likeness(first, second, round(alike, 3)))
-    return pairs
-
-
-def group(count: int, pairs: Sequence[Likeness]) -> list[int]:
-    """For each of `count` scans the first scan of its patient: scans linked by a similarity of `SAME` are one's."""
-    owner = list(range(count))
-    for pair in pairs:
-        if pair.similarity >= SAME:
-            low, high = sorted((owner[pair.first], owner[pair.second]))
-            owner = [low if each == high else each for each in owner]
-    return owner
+                alike[first, second] = 1.0
+            elif a is not None and b is not None:
+                alike[first, second] = min(similarity(a, b), 0.999)
+    return np.fmax(alike, alike.T)
 
 
 def _energy(array: np.ndarray, other: tuple[int, ...], lags: list[np.ndarray]) -> np.ndarray:
