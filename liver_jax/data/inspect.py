@@ -1,0 +1,113 @@
+"""`liver-jax inspect`: a verdict on every case of a folder, and whose scans they are, before anything is trained."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from liver_jax.data.examine import VERDICTS, Examiner
+from liver_jax.data.layouts import Case, find_cases
+from liver_jax.data.patients import find_patients
+from liver_jax.data.slices import prepare_slice
+from liver_jax.data.volumes import Plane, open_scan
+from liver_jax.data.workers import over_cases
+from liver_jax.errors import UserError
+
+WINDOW = (-160.0, 240.0)  # of the pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """The slice of a case with most tumour (or else liver): `image`, `liver`, `tumor` uint8 [side, side]; its index."""
+
+    case: str
+    index: int
+    image: np.ndarray
+    liver: np.ndarray
+    tumor: np.ndarray
+
+
+def inspect_folder(
+    root: Path, patients: str, images: str, labels: str, workers: int, seconds: float, side: int
+) -> tuple[dict[str, Any], list[Snapshot]]:
+    """Examine every case below `root`; returns what was found as plain data, and a slice of each readable case.
+
+    `cases` has an entry per case with `case`, `verdict` ('ok', 'warn', 'refuse'), `reasons` and `patient`; `patients`
+    the groups (see `patients.Patient`); `source` says where they come from. `side` is that of the snapshots in pixels;
+    the other arguments are as in `DataConfig`.
+
+    Raises:
+        UserError: no such folder, or nothing in it that is a case.
+    """
+    cases, source = find_cases(root, patients, images, labels)
+    found: list[dict[str, Any]] = [{}] * len(cases)
+    jobs = [(case, side, seconds) for case in cases]
+    for number, result in over_cases(_inspect_case, jobs, workers, seconds, 'inspect'):
+        found[number] = result
+    signatures = [each.pop('signature') for each in found]
+    snapshots = [each.pop('snapshot') for each in found]
+    # What cannot be read is a patient of its own: its hash is like no other.
+    contents = [each.get('content_sha256', each['case']) for each in found]
+    groups = find_patients(cases, signatures, contents)
+    patient_of = {case: group.patient for group in groups for case in group.cases}
+    for entry in found:
+        entry['patient'] = patient_of[entry['case']]
+    _mark_duplicates(found)
+    report = {
+        'cases': found,
+        'patients': [dataclasses.asdict(group) for group in groups],
+        'source': source,
+    }
+    return report, [snapshot for snapshot in snapshots if snapshot]
+
+
+def _inspect_case(case: Case, side: int, seconds: float) -> dict[str, Any]:
+    entry: dict[str, Any] = {'case': case.name, 'verdict': 'ok', 'reasons': [], 'patient': ''}
+    nothing = {'signature': None, 'snapshot': None}
+    try:
+        scan = open_scan(case, WINDOW)
+        examiner = Examiner(scan)
+        best, most = None, (-1, -1)
+        for plane in scan.planes():
+            examiner.add(plane)
+            size = (int((plane.labels == 2).sum()), int((plane.labels == 1).sum()))
+            if size > most:
+                best, most = plane, size
+        found = examiner.finish()
+    except (UserError, OSError) as error:
+        return {**entry, 'verdict': 'refuse', 'reasons': [str(error)], **nothing}
+    assert best
+    return {
+        **entry,
+        **found.describe(),
+        **scan.describe(),
+        'signature': found.signature,
+        'snapshot': _snapshot(case, best, side),
+    }
+
+
+def _snapshot(case: Case, plane: Plane, side: int) -> Snapshot:
+    arrays = prepare_slice(plane.hu, plane.labels, WINDOW, side, 'soft')
+    return Snapshot(case.name, plane.index, arrays['images'], arrays['liver'], arrays['tumor'])
+
+
+def _mark_duplicates(entries: list[dict[str, Any]]) -> None:
+    """A scan that is there twice is worth a word; given to two patients it is a contradiction."""
+    by_content: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        if 'content_sha256' in entry:
+            by_content.setdefault(entry['content_sha256'], []).append(entry)
+    for same in by_content.values():
+        for entry in same:
+            others = [each for each in same if each is not entry]
+            if not others:
+                continue
+            names = ', '.join(each['case'] for each in others)
+            contradiction = {each['patient'] for each in same} != {entry['patient']}
+            verdict = 'refuse' if contradiction else 'warn'
+            reason = f'the same scan as {names}' + (
+                ', given to another patient; correct patients.csv' if contradiction else '; remove one, it counts twice'
+            )
+            entry['verdict'] = max(entry['verdict'], verdict, key=VERDICTS.index)
+            entry['reasons'].append(reason)
