@@ -6,8 +6,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from body import AFFINE, body, labels_of
 
+from body import AFFINE, body, labels_of
 from liver_jax.data.examine import Examination, Examiner
 from liver_jax.data.layouts import Case
 from liver_jax.data.volumes import open_scan

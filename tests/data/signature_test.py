@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from body import SPACING, body, second_visit
 from scipy import ndimage
 
+from body import SPACING, body, second_visit
 from liver_jax.data.signature import SAME, SignatureBuilder, similarities, similarity
 
 
