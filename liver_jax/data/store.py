@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -178,7 +179,7 @@ def _undated(values: Any) -> Any:
 
 
 def _readable(manifest: dict[str, Any]) -> str:
-    """JSON with one line per slice."""
+    """JSON with one line per slice and per list of numbers."""
     slices: list[str] = []
 
     def pull(case: dict[str, Any]) -> dict[str, Any]:
@@ -186,6 +187,7 @@ def _readable(manifest: dict[str, Any]) -> str:
         return {**case, 'slices': f'<{len(slices) - 1}>'}
 
     text = json.dumps({**manifest, 'cases': [pull(case) for case in manifest['cases']]}, indent=2)
+    text = re.sub(r'\[\n([-+.\de,\s]+)\n\s*\]', lambda numbers: f'[{" ".join(numbers[1].split())}]', text)
     for number, lines in enumerate(slices):
         inside = f'[\n        {lines}\n      ]' if lines else '[]'
         text = text.replace(f'"slices": "<{number}>"', f'"slices": {inside}', 1)
