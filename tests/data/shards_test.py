@@ -109,7 +109,7 @@ def test_a_volume_that_must_be_held_whole_needs_the_memory_for_it(tmp_path):
     for name in ('volume', 'segmentation'):
         path = tmp_path / 'raw' / f'{name}-0.nii'
         image = nib.load(path)
-        array = np.array(image.dataobj).transpose(2, 0, 1)
+        array = np.asarray(image.dataobj).transpose(2, 0, 1).copy()
         nib.save(nib.Nifti1Image(array, image.affine[:, [2, 0, 1, 3]]), path)
     with pytest.raises(UserError, match=r'not stored slice by slice, .* raise data\.memory_gb or lower data\.workers'):
         prepare(settings(tmp_path, memory_gb=0.15))
