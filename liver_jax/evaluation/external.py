@@ -15,7 +15,7 @@ from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
 
 log = logging.getLogger(__name__)
-KNOWN_FROM = {'train': 'in training', 'val': 'in validation, which chose the checkpoint'}
+KNOWN_FROM = {'train': 'in training', 'val': 'in validation'}
 
 
 def choose_external(
@@ -26,7 +26,7 @@ def choose_external(
     Scans that were in training or validation of `split` are left out, or with `keep` make the warning.
 
     Raises:
-        UserError: no such folder, or nothing in it that the network does not know.
+        UserError: no such folder, or nothing in it but such scans.
     """
     if not raw.is_dir():
         raise UserError(f'--raw={raw}: no such folder; expected one with CT volumes and their segmentations')
@@ -39,8 +39,9 @@ def choose_external(
         )
     )
     known = known_cases(store, split)
-    names = ', '.join(f'{case["case"]} ({KNOWN_FROM[case["part"]]} as {case["same_as"]})' for case in known)
-    told = f'{len(known)} of {len(store.contents)} volumes are known to the network: {names}' if known else ''
+    names = ', '.join(f'{case["case"]} ({KNOWN_FROM[case["part"]]}, as {case["same_as"]})' for case in known)
+    total = len(store.contents)
+    told = f'{len(known)} of {total} volumes trained the network or chose its checkpoint: {names}' if known else ''
     if told:
         log.warning('%s; %s', told, 'scored nonetheless' if keep else 'left out of the score')
     left_out = [] if keep else known

@@ -120,10 +120,11 @@ def evaluation_text(results: Mapping[str, Any], width: int) -> str:
 def _about_lines(results: Mapping[str, Any]) -> list[str]:
     """Of which split the slices are, and which volumes were left out."""
     certificate, left_out = results.get('certificate'), results.get('left_out', [])
-    names = ', '.join(f'{case["case"]} ({case["part"]}: {case["same_as"]})' for case in left_out)
+    parts = {'train': 'in training', 'val': 'in validation'}
+    names = ', '.join(f'{case["case"]} ({parts[case["part"]]}, as {case["same_as"]})' for case in left_out)
     return [
         *([f'{_capital(certificate["sentence"])}.'] if certificate else []),
-        *([f'Left out, for the network knows them (part of its split, name there): {names}.'] if left_out else []),
+        *([f'Left out of the score: {names}.'] if left_out else []),
     ]
 
 
