@@ -42,7 +42,6 @@ def make_split(store: SliceStore, config: SplitConfig) -> Split:
         UserError: fewer patients (or slices) than parts or folds; one scan as two patients.
     """
     if config.by == 'patient':
-        _check_contents(store)
         order, owner = _patients(store, config.stratify)
     else:
         order, owner = np.arange(len(store)), np.arange(len(store))
@@ -53,6 +52,8 @@ def make_split(store: SliceStore, config: SplitConfig) -> Split:
             f'{store.path}: slices of {count} {config.by}s; expected at least {least} for {what}; '
             "add volumes, or set split.by='slice' and mind its warning"
         )
+    if config.by == 'patient':
+        _check_contents(store)
     sizes = _equal_sizes(count, config.folds) if config.folds else _sizes(count, config.fractions)
     blocks = min(sizes) if config.by == 'patient' and config.stratify else 1
     groups = _deal(order, sizes, blocks, config.seed)

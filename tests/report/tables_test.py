@@ -153,6 +153,7 @@ def test_an_evaluation_tells_its_split_its_warning_and_what_is_left_out() -> Non
     results: dict[str, Any] = {
         'model': 'unet', 'summary': make_scores(0.9465), 'target': 'tumor', 'image_size': 128, 'step': 12,
         'split': 'external', 'images': [1, 2], 'threshold': 0.5, 'empty_rule': 'Left out.',
+        'warning': '',
     }  # fmt: skip
     plain = evaluation_text(results, 200)
     assert 'WARNING' not in plain
