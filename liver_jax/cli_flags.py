@@ -19,7 +19,7 @@ from liver_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-    """One flag: without a default it is required; a whole number as default makes it one."""
+    """One flag: without a default it is required; a whole number, or False, as default makes it one."""
 
     help: str
     default: str | int | None = None
@@ -45,6 +45,8 @@ def parse_flags(name: str, command: Command, arguments: list[str]) -> FlagValues
     for flag, spec in command.flags.items():
         if flag == 'config':
             config_flags.DEFINE_config_file(flag, None, spec.help, values, sys_argv=['', *arguments])
+        elif isinstance(spec.default, bool):
+            flags.DEFINE_boolean(flag, spec.default, spec.help, flag_values=values)
         elif isinstance(spec.default, int):
             flags.DEFINE_integer(flag, spec.default, spec.help, lower_bound=0, flag_values=values)
         elif spec.choices:
@@ -87,12 +89,20 @@ def config_of(values: FlagValues) -> Config:
 def show_help(name: str, command: Command) -> None:
     """Print what a command does and its flags."""
     width = max(40, min(100, shutil.get_terminal_size().columns))
-    usage = [f'--{flag}=…' if spec.default is None else f'[--{flag}=…]' for flag, spec in command.flags.items()]
+    usage = [
+        f'--{flag}=…' if spec.default is None else f'[--{flag}]' if spec.default is False else f'[--{flag}=…]'
+        for flag, spec in command.flags.items()
+    ]
     print(textwrap.fill(f'usage: liver-jax {name} {" ".join(usage)}', width, subsequent_indent='    '))
     print(textwrap.fill(command.help, width) + '\n')
+    pad = max(11, *map(len, command.flags))
     for flag, spec in command.flags.items():
-        text = spec.help + (f' (default: {spec.default})' if spec.default not in (None, '') else '')
-        print(textwrap.fill(text, width, initial_indent=f'  --{flag:<11} ', subsequent_indent=' ' * 16))
+        default = '' if spec.default in (None, '') or spec.default is False else f' (default: {spec.default})'
+        print(
+            textwrap.fill(
+                spec.help + default, width, initial_indent=f'  --{flag:<{pad}} ', subsequent_indent=' ' * (pad + 5)
+            )
+        )
 
 
 def _missing(flag: str, command: Command) -> UserError:

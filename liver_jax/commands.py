@@ -38,7 +38,7 @@ def _evaluate(values: FlagValues) -> None:
     from liver_jax.report.tables import evaluation_text
 
     raw = _path(values.raw) if values.raw else None
-    results = evaluate_run(_path(values.workdir), values.checkpoint, values.split, raw)
+    results = evaluate_run(_path(values.workdir), values.checkpoint, values.split, raw, values.keep_training_cases)
     print(evaluation_text(results, shutil.get_terminal_size().columns))
     print(f'written: {_path(values.workdir) / "evaluation" / results["split"]}.json')
 
@@ -79,6 +79,7 @@ COMMANDS = {
             'checkpoint': Flag('best, latest or a step', 'best'),
             'split': Flag('part of the split to score: val or test', 'test', ('val', 'test')),
             'raw': Flag('score this folder of other volumes instead, prepared the same way', ''),
+            'keep_training_cases': Flag('of --raw, score also volumes that were in training or validation', False),
         },
         _evaluate,
     ),

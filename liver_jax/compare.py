@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from liver_jax.config import NETWORKS, Config
+from liver_jax.data.certificate import check_trained_on, read_record, write_split
 from liver_jax.data.prepare import prepare
 from liver_jax.data.splits import Split, load_or_make_split, make_split
 from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
 from liver_jax.evaluation.evaluate import HALF, score_empty
-from liver_jax.evaluation.run import Run, describe_results, load_run, open_store
+from liver_jax.evaluation.run import Run, about_part, describe_results, load_run, open_store
 from liver_jax.evaluation.scores import ImageScores, summarise
 from liver_jax.files import write_atomically
 from liver_jax.metrics.overlap import EMPTY_RULE, overlap_scores
@@ -46,17 +47,18 @@ def compare(config: Config, workdir: Path, width: int) -> str:
     }
     open_run(workdir, configs['unet'])  # model.name means nothing here
     split = load_or_make_split(workdir / 'split.json', store, config.split)
-    for each in configs.values():
+    for name, each in configs.items():
+        _share_split(split, workdir / name / 'split.json')
         log.info('%s', model_line(each))
     runs: dict[str, Run] = {}
     scores: dict[str, ImageScores] = {}
     for name, each in configs.items():
         run_folder = workdir / name
-        _share_split(workdir / 'split.json', run_folder / 'split.json')
         train(each, run_folder)
         runs[name] = load_run(run_folder)
+        check_trained_on(workdir / 'split.json', split, runs[name].split)
         scores[name] = runs[name].evaluator(store, split.rows['test']).run(runs[name].variables)
-        results = describe_results(runs[name], scores[name], 'test', split.warning)
+        results = describe_results(runs[name], scores[name], about_part(split, 'test'))
         write_json(run_folder / 'evaluation' / 'test.json', results)
     comparison = _comparison(config, store, split, runs, scores)
     write_json(workdir / 'comparison.json', comparison)
@@ -65,13 +67,12 @@ def compare(config: Config, workdir: Path, width: int) -> str:
     return f'{comparison_text(comparison, width)}\n\n{_where(workdir)}'
 
 
-def _share_split(split: Path, own: Path) -> None:
-    """Give a network the split of the comparison; one that was trained on another is refused."""
-    text = split.read_text()
+def _share_split(split: Split, own: Path) -> None:
+    """Give a network the split of the comparison; one that has another is refused."""
     if not own.exists():
-        write_atomically(own, text)
-    elif own.read_text() != text:
-        raise UserError(f'{own}: another split than {split}; expected the same, use a new --workdir')
+        write_split(own, split)
+    elif read_record(own).digest != split.digest:
+        raise UserError(f'{own}: another split than that of the comparison; expected the same, use a new --workdir')
 
 
 def _comparison(
@@ -93,7 +94,9 @@ def _comparison(
             'image_size': config.data.image_size,
             'threshold': config.eval.threshold,
             'seed': config.seed,
-            'counts': split.counts(store),
+            'counts': split.counts,
+            'certificate': split.certificate,
+            'split_digest': split.digest,
             'empty_rule': EMPTY_RULE,
             'patients': store.manifest['patients'],
             'warning': split.warning,

@@ -16,7 +16,7 @@ COMMANDS = {
     'phantom': ['--out', '--patients', '--seed'],
     'prepare': ['--config'],
     'train': ['--config', '--workdir'],
-    'evaluate': ['--workdir', '--checkpoint', '--split', '--raw'],
+    'evaluate': ['--workdir', '--checkpoint', '--split', '--raw', '--keep_training_cases'],
     'compare': ['--config', '--workdir'],
 }
 CONFIG = '--config=configs/default.py'

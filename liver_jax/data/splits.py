@@ -12,110 +12,81 @@ from typing import Any
 import numpy as np
 
 from liver_jax.config import SplitConfig
+from liver_jax.data.certificate import (
+    MADE_AGAIN,
+    PARTS,
+    CasePart,
+    Record,
+    check_record,
+    parse_record,
+    write_split,
+)
 from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
-from liver_jax.files import write_atomically
-
-PARTS = ('train', 'val', 'test')
-SLICE_WARNING = (
-    'split by slice: neighbouring slices of one patient lie on both sides, '
-    'so these scores say little about new patients'
-)
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
-    """Rows of the store per part, ascending; `settings` as in `SplitConfig`, `store` the digest of the store."""
+class Split(Record):
+    """A split with its rows of the store per part, ascending."""
 
-    settings: dict[str, Any]
-    store: str
     rows: dict[str, np.ndarray]
-
-    @property
-    def warning(self) -> str:
-        """What every table and picture must say; empty for a split by patient."""
-        return SLICE_WARNING if self.settings['by'] == 'slice' else ''
-
-    def counts(self, store: SliceStore) -> dict[str, dict[str, int]]:
-        """Patients, cases and slices in each part."""
-        return {
-            part: {
-                'patients': len({store.rows[row].patient for row in rows}),
-                'cases': len({store.rows[row].case for row in rows}),
-                'slices': len(rows),
-            }
-            for part, rows in self.rows.items()
-        }
 
 
 def make_split(store: SliceStore, config: SplitConfig) -> Split:
-    """Shuffle patients (or slices) by the seed and cut them by the fractions, at least one in each part.
+    """Deal patients (or slices) to the parts by the seed: by the fractions, or in `folds` groups of one size.
+
+    With `stratify` every part gets its share of patients with little and with much tumour. Of the groups, which do
+    not depend on `fold`, number `fold` is for testing and the next one for validation.
 
     Raises:
-        UserError: fewer patients (or slices) than parts.
+        UserError: fewer patients (or slices) than parts or folds; one scan as two patients.
     """
     if config.by == 'patient':
-        units = sorted({row.patient for row in store.rows})
-        unit_of = {patient: number for number, patient in enumerate(units)}
-        owner = np.array([unit_of[row.patient] for row in store.rows])
+        order, owner = _patients(store, config.stratify)
     else:
-        owner = np.arange(len(store))
-    count = int(owner.max(initial=-1)) + 1
-    if count < len(PARTS):
+        order, owner = np.arange(len(store)), np.arange(len(store))
+    count, least = len(order), config.folds or len(PARTS)
+    if count < least:
+        what = f'split.folds={config.folds}' if config.folds else 'train, val and test'
         raise UserError(
-            f'{store.path}: slices of {count} {config.by}s; expected at least {len(PARTS)} for train, val and test; '
+            f'{store.path}: slices of {count} {config.by}s; expected at least {least} for {what}; '
             "add volumes, or set split.by='slice' and mind its warning"
         )
-    order = np.random.default_rng(config.seed).permutation(count)
-    sizes = _sizes(count, config.fractions)
-    cuts = np.split(order, np.cumsum(sizes)[:-1])
-    rows = {part: np.flatnonzero(np.isin(owner, cut)) for part, cut in zip(PARTS, cuts, strict=True)}
-    return Split(_plain(config), store.digest, rows)
-
-
-def write_split(path: Path, split: Split, store: SliceStore) -> None:
-    """Write the split as JSON: per part, case by case, patient and slices."""
-    parts = {
-        part: [
-            {'case': case, 'patient': store.rows[rows[0]].patient, 'slices': [store.rows[row].index for row in rows]}
-            for case, rows in _by_case(store, split.rows[part]).items()
-        ]
-        for part in PARTS
-    }
-    lines = ',\n'.join(
-        f'  "{part}": [\n' + ',\n'.join('    ' + json.dumps(case) for case in cases) + '\n  ]'
-        for part, cases in parts.items()
-    )
-    text = f'{{\n  "settings": {json.dumps(split.settings)},\n  "store": "{split.store}",\n{lines}\n}}\n'
-    write_atomically(path, text)
+    if config.by == 'patient':
+        _check_contents(store)
+    sizes = _equal_sizes(count, config.folds) if config.folds else _sizes(count, config.fractions)
+    blocks = min(sizes) if config.by == 'patient' and config.stratify else 1
+    groups = _deal(order, sizes, blocks, config.seed)
+    if config.folds:
+        test, val = config.fold, (config.fold + 1) % config.folds
+        rest = [group for number, group in enumerate(groups) if number not in (test, val)]
+        groups = [np.concatenate(rest), groups[val], groups[test]]
+    rows = {part: np.flatnonzero(np.isin(owner, group)) for part, group in zip(PARTS, groups, strict=True)}
+    parts = {part: _case_parts(store, chosen) for part, chosen in rows.items()}
+    return Split(_plain(config), store.digest, parts, rows)
 
 
 def read_split(path: Path, store: SliceStore) -> Split:
-    """Read a split back; raises UserError where it does not fit this store."""
-    row_of = {(row.case, row.index): number for number, row in enumerate(store.rows)}
-    try:
-        values = json.loads(path.read_text())
-        if values['store'] != store.digest:
-            raise UserError(
-                f'{path}: made for another slice store than {store.path}; use a new --workdir or bring that store back'
-            )
-        rows = {
-            part: sorted(row_of[case['case'], index] for case in values[part] for index in case['slices'])
-            for part in PARTS
-        }
-        split = Split(values['settings'], values['store'], {part: np.array(rows[part], int) for part in PARTS})
-        _check_disjoint(path, split, store)
-        return split
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    """Read a split back; raises UserError where it does not fit this store, or its certificate does not hold."""
+    record, stated = parse_record(path)
+    if record.store != store.digest:
         raise UserError(
-            f'{path}: not a readable split ({type(error).__name__}: {error}); delete it, it is made again from the seed'
-        ) from error
+            f'{path}: made for another slice store than {store.path}; use a new --workdir or bring that store back'
+        )
+    _check_cases(path, record, store)
+    check_record(path, record, stated)
+    row_of = {(row.case, row.index): number for number, row in enumerate(store.rows)}
+    rows = {
+        part: np.array(sorted(row_of[each.case, index] for each in cases for index in each.slices), int)
+        for part, cases in record.parts.items()
+    }
+    return Split(record.settings, record.store, record.parts, rows)
 
 
 def load_or_make_split(path: Path, store: SliceStore, config: SplitConfig) -> Split:
     """The split at `path` if there, else a new one, written there."""
     if not path.exists():
-        write_split(path, make_split(store, config), store)
+        write_split(path, make_split(store, config))
     split = read_split(path, store)
     if split.settings != _plain(config):
         raise UserError(f'{path}: made with {split.settings}; expected {_plain(config)}, use a new --workdir')
@@ -127,17 +98,58 @@ def _plain(config: SplitConfig) -> dict[str, Any]:
     return values
 
 
-def _check_disjoint(path: Path, split: Split, store: SliceStore) -> None:
-    """No slice, and by patient no patient, in two parts; something in each."""
-    by_patient = split.settings['by'] == 'patient'
-    owners = {
-        part: {store.rows[row].patient if by_patient else row for row in rows} for part, rows in split.rows.items()
-    }
-    for first, second in (('train', 'val'), ('train', 'test'), ('val', 'test')):
-        if both := owners[first] & owners[second]:
-            raise UserError(f'{path}: {min(both)} is in {first} and in {second}; expected disjoint parts, delete it')
-    if not all(owners.values()):
-        raise UserError(f'{path}: a part without slices; expected some in each, delete it to make it again')
+def _check_cases(path: Path, record: Record, store: SliceStore) -> None:
+    """The cases of the file are as the store has them."""
+    rows = {(row.case, row.index): row for row in store.rows}
+    for case in (case for cases in record.parts.values() for case in cases):
+        missing = [index for index in case.slices if (case.case, index) not in rows]
+        if missing:
+            raise UserError(f'{path}: slice {missing[0]} of {case.case} is not in {store.path}; {MADE_AGAIN}')
+        found = {'patient': rows[case.case, case.slices[0]].patient, 'content': store.contents[case.case]}
+        for name, value in found.items():
+            given = getattr(case, name)
+            if given != value:
+                raise UserError(f'{path}: {name} of {case.case} is {given}, but {value} in {store.path}; {MADE_AGAIN}')
+
+
+def _check_contents(store: SliceStore) -> None:
+    """One scan is of one patient: given as two, it could train and test at once."""
+    owner: dict[str, tuple[str, str]] = {}
+    for case, patient in {row.case: row.patient for row in store.rows}.items():
+        first, other = owner.setdefault(store.contents[case], (case, patient))
+        if other != patient:
+            raise UserError(
+                f'{store.path}: {first} (patient {other}) and {case} (patient {patient}) are the same scan; '
+                'expected one patient, give both the same in patients.csv or remove one'
+            )
+
+
+def _patients(store: SliceStore, by_tumor: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the patients, by name or by falling tumour volume, and the number of each row's patient."""
+    patient_of = {row.case: row.patient for row in store.rows}
+    number = {name: index for index, name in enumerate(sorted(set(patient_of.values())))}
+    volumes = np.zeros(len(number))
+    for case, patient in patient_of.items():
+        volumes[number[patient]] += store.tumor_mm3[case]
+    order = np.argsort(-volumes, kind='stable') if by_tumor else np.arange(len(number))
+    return order, np.array([number[row.patient] for row in store.rows], int)
+
+
+def _deal(order: np.ndarray, sizes: Sequence[int], blocks: int, seed: int) -> list[np.ndarray]:
+    """Groups of these sizes: consecutive blocks of `order` are shuffled, and each group gets its share.
+
+    With one block that is a plain shuffle. Shares differ from equal ones by less than one unit per block.
+    """
+    rng = np.random.default_rng(seed)
+    dealt = np.arange(blocks + 1)[:, None] * np.asarray(sizes) // blocks  # to each group up to each block's end
+    ends = dealt.sum(axis=1)
+    groups: list[list[np.ndarray]] = [[] for _ in sizes]
+    for block in range(blocks):
+        shuffled = rng.permutation(order[ends[block] : ends[block + 1]])
+        shares = np.split(shuffled, np.cumsum(dealt[block + 1] - dealt[block])[:-1])
+        for group, share in zip(groups, shares, strict=True):
+            group.append(share)
+    return [np.concatenate(group) for group in groups]
 
 
 def _sizes(count: int, fractions: Sequence[float]) -> list[int]:
@@ -148,8 +160,17 @@ def _sizes(count: int, fractions: Sequence[float]) -> list[int]:
     return [count - sum(rest), *rest]
 
 
-def _by_case(store: SliceStore, rows: np.ndarray) -> dict[str, list[int]]:
+def _equal_sizes(count: int, groups: int) -> list[int]:
+    """Sizes that differ by one at most."""
+    return [count // groups + (number < count % groups) for number in range(groups)]
+
+
+def _case_parts(store: SliceStore, rows: np.ndarray) -> list[CasePart]:
+    """The rows case by case."""
     cases: dict[str, list[int]] = {}
     for row in rows:
         cases.setdefault(store.rows[row].case, []).append(int(row))
-    return cases
+    return [
+        CasePart(case, store.rows[own[0]].patient, store.contents[case], tuple(store.rows[row].index for row in own))
+        for case, own in cases.items()
+    ]

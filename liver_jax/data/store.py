@@ -39,7 +39,10 @@ class SliceRow:
 
 
 class SliceStore:
-    """Random access to prepared slices, memory-mapped."""
+    """Random access to prepared slices, memory-mapped.
+
+    By case: `contents` are hashes of the voxels, the same for one scan in whatever file; `tumor_mm3` volumes.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the store at `path`; raises UserError when it is not a whole store of this version."""
@@ -52,6 +55,11 @@ class SliceStore:
                 for case in self.manifest['cases']
                 for entry in case['slices']
             ]
+            self.contents = {case['name']: str(case['content_sha256']) for case in self.manifest['cases']}
+            self.tumor_mm3 = {
+                case['name']: float(sum(entry['tumor_mm2'] for entry in case['slices']) * case['spacing_mm'][0])
+                for case in self.manifest['cases']
+            }
             side = self.manifest['settings']['image_size']
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(

@@ -1,7 +1,6 @@
 """`liver-jax evaluate`: scores of a checkpoint, from the run folder alone."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,13 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from liver_jax.config import PATIENT_SOURCES, Config
-from liver_jax.data.prepare import check_store, prepare, raw_cases, store_settings
+from liver_jax.data.certificate import Record, check_trained_on, read_record
+from liver_jax.data.prepare import check_store, raw_cases, store_settings
 from liver_jax.data.splits import read_split
 from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
 from liver_jax.evaluation.evaluate import Evaluator, score_empty
+from liver_jax.evaluation.external import choose_external
 from liver_jax.evaluation.scores import ImageScores, case_scores, image_scores, summarise
 from liver_jax.metrics.overlap import EMPTY_RULE
 from liver_jax.models import build_model
@@ -33,6 +34,7 @@ class Run:
     mesh: Mesh
     step: int
     variables: Any
+    split: str  # digest of the one it was trained on
 
     def evaluator(self, store: SliceStore, rows: np.ndarray) -> Evaluator:
         """The evaluator of this network on rows of a store."""
@@ -54,7 +56,8 @@ def load_run(workdir: Path, checkpoint: str = 'best') -> Run:
     with Checkpoints(folder) as checkpoints:
         step = checkpoints.find(checkpoint)
         variables = checkpoints.restore_model(step, like)
-    return Run(config, model, mesh, step, variables)
+        trained_on = str(checkpoints.progress(step).get('split', ''))
+    return Run(config, model, mesh, step, variables, trained_on)
 
 
 def variables_shape(model: nn.Module, image_size: int) -> Any:
@@ -64,21 +67,21 @@ def variables_shape(model: nn.Module, image_size: int) -> Any:
     return {'params': shapes['params'], 'batch_stats': shapes.get('batch_stats', {})}
 
 
-def evaluate_run(workdir: Path, checkpoint: str, split: str, raw: Path | None) -> dict[str, Any]:
+def evaluate_run(
+    workdir: Path, checkpoint: str, split: str, raw: Path | None, keep_training_cases: bool = False
+) -> dict[str, Any]:
     """Score a checkpoint on a part of its split, or on another folder of volumes; writes and returns the results.
 
-    Written to `WORKDIR/evaluation/<split>.json`, with `raw` to `external.json`.
+    Written to `WORKDIR/evaluation/<split>.json`, with `raw` to `external.json`. Of `raw`, scans that the network was
+    trained or chosen on are left out, unless `keep_training_cases`.
     """
-    run = load_run(workdir, checkpoint)
+    if keep_training_cases and not raw:
+        raise UserError('--keep_training_cases speaks of --raw, which is not given; expected both or neither')
+    run, file = load_run(workdir, checkpoint), workdir / 'split.json'
     if raw:
-        if not raw.is_dir():
-            raise UserError(f'--raw={raw}: no such folder; expected one with CT volumes and their segmentations')
-        key = hashlib.sha256(str(raw.absolute()).encode()).hexdigest()[:12]
-        data = dataclasses.replace(
-            run.config.data, raw=str(raw.absolute()), patients='', store=str(workdir.absolute() / 'external' / key)
-        )
-        store = SliceStore(prepare(data))
-        rows, name, warning = np.arange(len(store)), 'external', ''
+        record = read_record(file)
+        check_trained_on(file, record, run.split)
+        store, rows, about = choose_external(raw, run.config.data, workdir, record, keep_training_cases)
     else:
         if not Path(run.config.data.store).exists():
             raise UserError(
@@ -86,12 +89,13 @@ def evaluate_run(workdir: Path, checkpoint: str, split: str, raw: Path | None) -
                 f'or write where it is now into data.store of {workdir / "config.json"}'
             )
         store = open_store(run.config)
-        parts = read_split(workdir / 'split.json', store)
-        rows, name, warning = parts.rows[split], split, parts.warning
+        own = read_split(file, store)
+        check_trained_on(file, own, run.split)
+        rows, about = own.rows[split], about_part(own, split)
     scores = run.evaluator(store, rows).run(run.variables)
-    results = describe_results(run, scores, name, warning)
+    results = describe_results(run, scores, about)
     results['baselines'] = {'all_zero': summarise(score_empty(store, rows, run.config.data.target))}
-    write_json(workdir / 'evaluation' / f'{name}.json', results)
+    write_json(workdir / 'evaluation' / f'{results["split"]}.json', results)
     return results
 
 
@@ -110,12 +114,22 @@ def open_store(config: Config, with_volumes: bool = False) -> SliceStore:
     return store
 
 
-def describe_results(run: Run, scores: ImageScores, name: str, warning: str = '') -> dict[str, Any]:
-    """The results as plain data, rules beside the numbers."""
+def about_part(split: Record, part: str) -> dict[str, Any]:
+    """Which slices are scored, of which split."""
+    return {
+        'split': part,
+        'split_by': split.settings['by'],
+        'split_digest': split.digest,
+        'certificate': split.certificate,
+        'warning': split.warning,
+    }
+
+
+def describe_results(run: Run, scores: ImageScores, about: dict[str, Any]) -> dict[str, Any]:
+    """The results as plain data, rules beside the numbers; `about` says which slices they are of (`about_part`)."""
     config = run.config
     return {
-        'split': name,
-        'split_by': None if name == 'external' else config.split.by,
+        **about,
         'step': run.step,
         'model': config.model.name,
         'target': config.data.target,
@@ -123,7 +137,6 @@ def describe_results(run: Run, scores: ImageScores, name: str, warning: str = ''
         'image_size': config.data.image_size,
         'threshold': config.eval.threshold,
         'empty_rule': EMPTY_RULE,
-        'warning': warning,
         'summary': summarise(scores),
         'cases': case_scores(scores),
         'images': image_scores(scores),

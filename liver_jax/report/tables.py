@@ -108,12 +108,28 @@ def evaluation_text(results: Mapping[str, Any], width: int) -> str:
     )
     parts = ['\n'.join(['!' * width, *textwrap.wrap(f'WARNING: {results["warning"]}', width), '!' * width])]
     parts = (parts if results.get('warning') else []) + [heading]
+    parts += [textwrap.fill(line, width) for line in _about_lines(results)]
     for title, columns in (('averaged as in the original study', STUDY_COLUMNS), ('per case', CASE_COLUMNS)):
         rows = {name: scores} | {_display_name(key): values for key, values in results.get('baselines', {}).items()}
         table = _Table(title, '', columns, rows)
         parts.append('\n'.join([title, *_text_table(table, width)]))
     parts.append(textwrap.fill(f'Empty masks: {results["empty_rule"]}', width))
     return '\n\n'.join(parts) + '\n'
+
+
+def _about_lines(results: Mapping[str, Any]) -> list[str]:
+    """Of which split the slices are, and which volumes were left out."""
+    certificate, left_out = results.get('certificate'), results.get('left_out', [])
+    parts = {'train': 'in training', 'val': 'in validation'}
+    names = ', '.join(f'{case["case"]} ({parts[case["part"]]}, as {case["same_as"]})' for case in left_out)
+    return [
+        *([f'{_capital(certificate["sentence"])}.'] if certificate else []),
+        *([f'Left out of the score: {names}.'] if left_out else []),
+    ]
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _tables(comparison: dict[str, Any]) -> list[_Table]:
@@ -152,6 +168,7 @@ def _protocol_lines(protocol: dict[str, Any]) -> list[str]:
         f'Target: {TARGETS.get(target, target)}.',
         f'Slices: {SLICES.get(slices, slices)}, {size}×{size} pixels.',
         f'Split by {protocol["split"]}: {counts}.',
+        *([f'Certificate: {protocol["certificate"]["sentence"]}.'] if protocol.get('certificate') else []),
         *([f'Patients: {protocol["patients"]}.'] if protocol.get('patients') else []),
         f'Threshold on the probability: {protocol["threshold"]}. Seed: {protocol["seed"]}.',
         f'Empty masks: {protocol["empty_rule"]}',

@@ -18,6 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from liver_jax.config import Config
 from liver_jax.data.augment import augment_batch
+from liver_jax.data.certificate import check_trained_on
 from liver_jax.data.splits import Split, load_or_make_split, make_split
 from liver_jax.data.store import SliceStore
 from liver_jax.data.stream import steps_per_epoch, train_batches
@@ -58,7 +59,7 @@ def train(config: Config, workdir: Path) -> Path:
         make_split(store, config.split)  # before the run folder is made: what cannot be split leaves nothing behind
         open_run(workdir, config)
         split = load_or_make_split(workdir / 'split.json', store, config.split)
-        _announce(config, split, store, mesh.size)
+        _announce(config, split, mesh.size)
         with locked(workdir), Checkpoints(workdir / 'checkpoints') as checkpoints:
             run = _Run(config, workdir, store, split, mesh, checkpoints, stop)
             if run.finished:
@@ -94,10 +95,11 @@ class _Run:
         self.evaluator = self._evaluator(split.rows['val'])
         self.previews = self._evaluator(_evenly(split.rows['val'], PREVIEWS))
         fresh = EarlyStopping(config.train.patience, config.train.min_delta)
-        self.progress = Progress({'next_index': 0}, fresh)
+        self.progress = Progress({'next_index': 0}, fresh, split.digest)
         self.step = checkpoints.latest_step() or 0
         if self.step:
             self.progress = Progress.from_json(checkpoints.progress(self.step))
+            check_trained_on(workdir / 'split.json', split, self.progress.split)
 
     @property
     def finished(self) -> bool:
@@ -176,7 +178,8 @@ class _Run:
         if not math.isfinite(summary['loss']):
             raise not_finite(self.workdir, 'validation loss', summary['loss'], self.step)
         telemetry.scalars(self.step, {f'val/{name}': value for name, value in summary.items()})
-        telemetry.image(self.step, 'val/overlay', self._overlay(state))
+        name = 'val/overlay_split_by_slice_leaks' if self.split.warning else 'val/overlay'
+        telemetry.image(self.step, name, self._overlay(state))
         monitor = self.config.train.monitor
         score = -summary['loss'] if monitor == 'loss' else summary[monitor]
         self.progress = self.progress.after(self.step, score)
@@ -215,11 +218,10 @@ def model_line(config: Config) -> str:
     return f'{name}: {parameters:.2f} M parameters, {model["gflops"]:.2f} GFLOPs per slice (forward)'
 
 
-def _announce(config: Config, split: Split, store: SliceStore, devices: int) -> None:
-    counts = split.counts(store)
+def _announce(config: Config, split: Split, devices: int) -> None:
     log.info('%s; target %s; %d device(s)', model_line(config), config.data.target, devices)
-    parts = ', '.join(f'{part} {count["slices"]} slices/{count["patients"]} patients' for part, count in counts.items())
-    log.info('split by %s: %s', config.split.by, parts)
+    parts = ', '.join(f'{part} {numbers["slices"]}' for part, numbers in split.counts.items())
+    log.info('%s; slices: %s', split.certificate['sentence'], parts)
     if split.warning:
         log.warning('%s', split.warning)
 

@@ -13,6 +13,7 @@ class Progress:
 
     position: dict[str, int]
     stopping: EarlyStopping
+    split: str = ''  # digest of the split it is trained on
     validated: int = -1  # the last step that was validated
     best_step: int | None = None
     best_score: float | None = None

@@ -16,7 +16,15 @@ SETTINGS = {'image_size': 2, 'window': [-160.0, 240.0], 'slices': 'all', 'masks'
 
 def describe(name: str, slices: list[int], patient: str = 'Ann') -> dict[str, Any]:
     entries = [{'slice': k, 'liver_mm2': 10.0 * k, 'tumor_mm2': float(k)} for k in slices]
-    return {'name': name, 'patient': patient, 'image_sha256': '', 'bytes': [1, 1], 'slices': entries}
+    return {
+        'name': name,
+        'patient': patient,
+        'content_sha256': f'hash of {name}',
+        'image_sha256': '',
+        'bytes': [1, 1],
+        'spacing_mm': [2.5, 1.0, 1.0],
+        'slices': entries,
+    }
 
 
 def make_store(folder: Path, *cases: dict[str, Any], seed: int = 0) -> SliceStore:
@@ -45,6 +53,8 @@ def test_rows_go_case_by_case_and_know_their_slice(store):
     assert len(store) == 3
     rows = [(row.case, row.patient, row.index, row.liver_area, row.tumor_area) for row in store.rows]
     assert rows == [('volume-0', 'Ann', 3, 30, 3), ('volume-0', 'Ann', 4, 40, 4), ('volume-7', 'Bo', 1, 10, 1)]
+    assert store.contents['volume-7'] == 'hash of volume-7'
+    assert store.tumor_mm3 == {'volume-0': 17.5, 'volume-1': 0.0, 'volume-7': 2.5}
 
 
 def test_images_come_in_the_order_asked_for(store):

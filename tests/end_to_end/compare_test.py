@@ -9,6 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
+from liver_jax.compare import compare
 from liver_jax.files import locked
 from liver_jax.runtime.telemetry import read_history
 from small_ct import command, small_config
@@ -52,6 +53,9 @@ def test_comparison_json_has_the_protocol_and_both_models(workdir):
     protocol = comparison['protocol']
     assert (protocol['target'], protocol['slices'], protocol['split']) == ('tumor', 'tumor', 'patient')
     assert sum(part['patients'] for part in protocol['counts'].values()) == 4
+    sentence = 'split by patient: 2/1/1 patients, no patient and no volume in two parts'
+    assert protocol['certificate']['sentence'] == sentence
+    assert f'- Certificate: {sentence}.' in (workdir / 'comparison.md').read_text().splitlines()
     for name in ('unet', 'resunet'):
         assert set(KEYS) <= comparison['models'][name].keys()
     assert comparison['models']['resunet']['parameters'] > comparison['models']['unet']['parameters'] > 1000
@@ -113,7 +117,7 @@ def test_another_config_is_refused_by_name(workdir):
     assert 'train.epochs: 2 -> 3' in done.stderr.splitlines()[-1]
 
 
-def test_slice_split_warns_everywhere(workdir, tmp_path):
+def test_slice_split_warns_everywhere(workdir, tmp_path, monkeypatch):
     config = small_config(workdir.parent / 'raw', workdir.parent / 'store', train_epochs=1, split_by='slice')
     done = run(*command('compare', config, tmp_path / 'run'))
     warning = 'neighbouring slices of one patient'
@@ -121,6 +125,18 @@ def test_slice_split_warns_everywhere(workdir, tmp_path):
     assert warning in done.stderr
     assert warning in (tmp_path / 'run' / 'comparison.md').read_text()
     assert warning in json.loads((tmp_path / 'run' / 'comparison.json').read_text())['protocol']['warning']
+    for name in ('unet', 'resunet'):
+        assert warning in json.loads((tmp_path / 'run' / name / 'evaluation' / 'test.json').read_text())['warning']
+        assert warning in json.loads((tmp_path / 'run' / name / 'split.json').read_text())['certificate']['warning']
+    scored = liver_jax('evaluate', f'--workdir={tmp_path}/run/unet', '--split=val')
+    assert warning in scored.stdout.replace('\n', ' ')
+    assert warning in json.loads((tmp_path / 'run' / 'unet' / 'evaluation' / 'val.json').read_text())['warning']
+    drawn = {}
+    monkeypatch.setattr('liver_jax.compare.draw_panels', lambda path, *values: drawn.update({path.stem: values[-1]}))
+    monkeypatch.setattr('liver_jax.compare.draw_curves', lambda path, *values: drawn.update({path.stem: values[1]}))
+    compare(config, tmp_path / 'run', 80)
+    assert len(drawn) == 5
+    assert all(warning in text for text in drawn.values())
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(config, tmp_path):

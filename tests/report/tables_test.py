@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from liver_jax.report.tables import comparison_markdown, comparison_text
+from liver_jax.report.tables import comparison_markdown, comparison_text, evaluation_text
 
 STUDY = ['dice_image', 'iou_image', 'ssim', 'precision_pooled', 'recall_pooled', 'f1_pooled']
 CASE = ['dice_case', 'iou_case', 'ssim_case', 'precision_case', 'recall_case', 'f1_case']
@@ -147,3 +147,23 @@ def test_one_network_without_baseline() -> None:
     comparison = make_comparison()
     del comparison['models']['resunet'], comparison['baselines']
     assert [row[0] for row in markdown_tables(comparison_markdown(comparison))[0][2:]] == ['U-Net']
+
+
+def test_an_evaluation_tells_its_split_its_warning_and_what_is_left_out() -> None:
+    results: dict[str, Any] = {
+        'model': 'unet', 'summary': make_scores(0.9465), 'target': 'tumor', 'image_size': 128, 'step': 12,
+        'split': 'external', 'images': [1, 2], 'threshold': 0.5, 'empty_rule': 'Left out.',
+        'warning': '',
+    }  # fmt: skip
+    plain = evaluation_text(results, 200)
+    assert 'WARNING' not in plain
+    assert 'Left out of the score' not in plain
+    results |= {
+        'warning': WARNING,
+        'certificate': {'sentence': 'split by patient: 4/1/1 patients, no patient and no volume in two parts'},
+        'left_out': [{'case': 'volume-9', 'part': 'val', 'same_as': 'volume-1'}],
+    }
+    lines = evaluation_text(results, 200).splitlines()
+    assert lines[1] == f'WARNING: {WARNING}'
+    assert 'Split by patient: 4/1/1 patients, no patient and no volume in two parts.' in lines
+    assert 'Left out of the score: volume-9 (in validation, as volume-1).' in lines

@@ -1,0 +1,63 @@
+"""`liver-jax evaluate --raw`: other volumes, without those that the network already knows, by their content."""
+
+import dataclasses
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from liver_jax.config import DataConfig
+from liver_jax.data.certificate import Record
+from liver_jax.data.prepare import prepare
+from liver_jax.data.store import SliceStore
+from liver_jax.errors import UserError
+
+log = logging.getLogger(__name__)
+KNOWN_FROM = {'train': 'in training', 'val': 'in validation'}
+
+
+def choose_external(
+    raw: Path, data: DataConfig, workdir: Path, split: Record, keep: bool
+) -> tuple[SliceStore, np.ndarray, dict[str, Any]]:
+    """Prepare the volumes below `raw` like those of the run; their store, the rows to score, and what these are.
+
+    Scans that were in training or validation of `split` are left out, or with `keep` make the warning.
+
+    Raises:
+        UserError: no such folder, or nothing in it but such scans.
+    """
+    if not raw.is_dir():
+        raise UserError(f'--raw={raw}: no such folder; expected one with CT volumes and their segmentations')
+    key = hashlib.sha256(str(raw.absolute()).encode()).hexdigest()[:12]
+    store = SliceStore(
+        prepare(
+            dataclasses.replace(
+                data, raw=str(raw.absolute()), patients='', store=str(workdir.absolute() / 'external' / key)
+            )
+        )
+    )
+    known = known_cases(store, split)
+    names = ', '.join(f'{case["case"]} ({KNOWN_FROM[case["part"]]}, as {case["same_as"]})' for case in known)
+    total = len(store.contents)
+    told = f'{len(known)} of {total} volumes trained the network or chose its checkpoint: {names}' if known else ''
+    if told:
+        log.warning('%s; %s', told, 'scored nonetheless' if keep else 'left out of the score')
+    left_out = [] if keep else known
+    gone = {case['case'] for case in left_out}
+    rows = np.array([number for number, row in enumerate(store.rows) if row.case not in gone], int)
+    if not len(rows):
+        raise UserError(
+            f'--raw={raw}: nothing left to score, {told}; '
+            'expected other volumes, or --keep_training_cases to score these nonetheless'
+        )
+    warning = f'{told}; these scores say little about new patients' if keep and told else ''
+    return store, rows, {'split': 'external', 'split_by': None, 'warning': warning, 'left_out': left_out}
+
+
+def known_cases(store: SliceStore, split: Record) -> list[dict[str, str]]:
+    """The cases of a store whose voxels were in training or validation: `case`, `part`, and `same_as` there."""
+    seen = {case.content: (part, case.case) for part in ('val', 'train') for case in split.parts[part]}
+    found = ((case, *seen[content]) for case, content in store.contents.items() if content in seen)
+    return [{'case': case, 'part': part, 'same_as': other} for case, part, other in found]
