@@ -41,7 +41,8 @@ def write_case(raw: Path, number: int, label: int = 2, image_slices: int = 3) ->
     raw.mkdir(exist_ok=True)
     labels = np.zeros((16, 16, 3), np.uint8)
     labels[4:8, 4:8, 1:] = label
-    write_nifti(raw / f'volume-{number}.nii.gz', np.zeros((16, 16, image_slices), np.int16), np.eye(4))
+    hu = np.random.default_rng(number).integers(-100, 200, (16, 16, image_slices)).astype(np.int16)
+    write_nifti(raw / f'volume-{number}.nii.gz', hu, np.eye(4))
     write_nifti(raw / f'segmentation-{number}.nii.gz', labels, np.eye(4))
 
 

@@ -22,7 +22,7 @@ Reason = tuple[Verdict, str]
 
 @dataclasses.dataclass(frozen=True)
 class Examination:
-    """One case examined.
+    """One case examined; the gravest of `reasons` comes first.
 
     `content` is a hash of the voxels in the canonical frame, the same for a copy that was compressed, renamed, turned
     or stored as another type. `signature` is None where the scan is too small. Volumes are in millilitres.
@@ -90,6 +90,7 @@ class Examiner:
             reasons += [*_labels(liver, tumour), *_pieces(lesions)]
         else:
             reasons.append(('warn', 'no labels: it can be predicted on, but not trained or scored; add a segmentation'))
+        reasons.sort(key=lambda reason: -VERDICTS.index(reason[0]))
         millilitres = float(np.prod(self._scan.spacing)) / 1000
         return Examination(
             verdict=max((verdict for verdict, _ in reasons), key=VERDICTS.index, default='ok'),

@@ -231,7 +231,7 @@ def _prepare_case(case: Case, part: Path, settings: dict[str, Any], budget_gb: f
             areas[plane.index] = {name: round(float(mask.sum() * pixel), 2) for name, mask in inside.items()}
     found = examiner.finish()
     if found.verdict == 'refuse':
-        raise UserError(f'{case.images[0]}: {"; ".join(found.reasons)}')
+        raise UserError(f'{case.images[0]}: {found.reasons[0]}')
     order = sorted(kept)
     empty = np.zeros((0, side, side), np.uint8)
     arrays = {
