@@ -41,6 +41,9 @@ def parse_flags(name: str, command: Command, arguments: list[str]) -> FlagValues
     Raises:
         UserError: an unknown flag or config field, a bad value, a missing flag, a stray word.
     """
+    config = command.flags.get('config')
+    if config and config.default and not _config_paths(arguments):
+        arguments = [f'--config={config.default}', *arguments]
     values = FlagValues()
     for flag, spec in command.flags.items():
         if flag == 'config':

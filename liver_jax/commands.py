@@ -50,6 +50,17 @@ def _compare(values: FlagValues) -> None:
     print(compare(config_of(values), _path(values.workdir), shutil.get_terminal_size().columns))
 
 
+def _bench_data(values: FlagValues) -> None:
+    _start_jax()
+    from liver_jax.bench.data import bench_data, data_text
+    from liver_jax.runtime.run_folder import write_json
+
+    results = bench_data(config_of(values))
+    print(data_text(results))
+    if values.json:
+        write_json(_path(values.json), results)
+
+
 def _path(text: str) -> Path:
     return Path(text).expanduser()
 
@@ -86,5 +97,13 @@ COMMANDS = {
         'train both networks alike, score them, write table and pictures',
         {'config': CONFIG, 'workdir': WORKDIR},
         _compare,
+    ),
+    'bench data': Command(
+        'measure what each stage from store to device delivers; makes up slices where there is no store',
+        {
+            'config': Flag(CONFIG.help, str(Path(__file__).parent.parent / 'configs' / 'default.py')),
+            'json': Flag('file for the numbers', ''),
+        },
+        _bench_data,
     ),
 }

@@ -15,3 +15,8 @@ def to_records(draws: Draws) -> np.ndarray:
     for name, values in draws.items():
         records[name] = values
     return records
+
+
+def as_words(records: np.ndarray) -> np.ndarray:
+    """Records [N] as uint32 [N, words]: devices know no records."""
+    return records.view(np.uint32).reshape(len(records), -1)

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from liver_jax.config import Config
 from liver_jax.data.augment import augment_batch
 from liver_jax.data.clock import Clock
+from liver_jax.data.records import as_words
 from liver_jax.data.store import SliceStore
 from liver_jax.data.stream import train_batches
 from liver_jax.runtime.mesh import batch_sharding, put_batch
@@ -25,6 +26,7 @@ class Feed:
         self._mesh = mesh
         data = config.data
         resident = fits_on_devices(data, len(rows), mesh.local_devices)
+        self.placement = 'device' if resident else 'host'
         self._slices = ResidentSlices(store, rows, data.target, mesh) if resident else None
         clock = Clock()
         self.waiting = Waiting(clock)
@@ -33,7 +35,7 @@ class Feed:
             gather=not resident, clock=clock,
         )  # fmt: skip
         self._stream = iter(batches)
-        self._augment = jax.jit(_augment, static_argnames='layout', out_shardings=batch_sharding(mesh))
+        self._augment = jax.jit(augment_records, static_argnames='layout', out_shardings=batch_sharding(mesh))
 
     def next_batch(self, under_way: jax.Array | None) -> dict[str, jax.Array]:
         """The next 'image' and 'mask' float32 [B, H, W, 1]; `under_way` is of the step that the devices are at."""
@@ -41,7 +43,7 @@ class Feed:
         batch = next(self._stream)
         streamed = time.perf_counter()
         names = ('places',) if self._slices else ('image', 'mask')
-        device = put_batch({'draws': _words(batch['draws']), **{name: batch[name] for name in names}}, self._mesh)
+        device = put_batch({'draws': as_words(batch['draws']), **{name: batch[name] for name in names}}, self._mesh)
         if self._slices:
             device['image'], device['mask'] = self._slices.take(device['places'])
         idle = under_way is not None and under_way.is_ready()  # type: ignore[attr-defined]
@@ -61,12 +63,10 @@ class Feed:
         self._stream.close()
 
 
-def _words(records: np.ndarray) -> np.ndarray:
-    """Records [B] as uint32 [B, words], all of them one transfer."""
-    return records.view(np.uint32).reshape(len(records), -1)
-
-
-def _augment(images: jax.Array, masks: jax.Array, words: jax.Array, layout: np.dtype[Any]) -> dict[str, jax.Array]:
+def augment_records(
+    images: jax.Array, masks: jax.Array, words: jax.Array, layout: np.dtype[Any]
+) -> dict[str, jax.Array]:
+    """`augment_batch` with draws as they are transferred: uint32 words [B, words] of records with this layout."""
     return augment_batch(images, masks, _draws(words, layout))
 
 

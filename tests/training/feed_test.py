@@ -115,7 +115,7 @@ def slowly(monkeypatch, owner, name, seconds=0.01):
 )
 def test_a_slow_stage_makes_the_devices_wait_and_is_named(config, store, owner, name, stage, monkeypatch):
     slowly(monkeypatch, owner, name)
-    monkeypatch.setattr(feed_module, '_augment', lambda images, *_, layout: images)  # at once
+    monkeypatch.setattr(feed_module, 'augment_records', lambda images, *_, layout: images)  # at once
     feed = make_feed(config, store, 'host')
     take(feed, 30, Step(done=True))
     assert feed.waiting.percent() > 60
