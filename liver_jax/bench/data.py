@@ -45,7 +45,7 @@ class Row:
     what: str
 
 
-def bench_data(config: Config, slices: int = SLICES, seconds: float = SECONDS) -> dict[str, Any]:
+def bench_data(config: Config) -> dict[str, Any]:
     """Measure on the store of the config, or on one of random bytes where there is none; the results as plain data.
 
     The rows 'draw', 'gather' and 'batch' add up to 'host': all that happens before the transfer, with one core for
@@ -53,14 +53,14 @@ def bench_data(config: Config, slices: int = SLICES, seconds: float = SECONDS) -
     """
     mesh = make_mesh()
     check_divisible('train.batch_size', config.train.batch_size, mesh)
-    with _store(config, slices) as store:
+    with _store(config) as store:
         batch_size = config.train.batch_size
-        host = _host_rows(config, store, seconds)
-        device = _device_rows(config, store, mesh, seconds)
+        host = _host_rows(config, store)
+        device = _device_rows(config, store, mesh)
         return {
             'host_slices_per_second_per_core': host[-1].slices_per_second,
             'rows': [dataclasses.asdict(row) for row in (*host, *device)],
-            'training': _training(config, store, mesh, seconds),
+            'training': _training(config, store, mesh),
             'batch_size': batch_size,
             'image_size': config.data.image_size,
             'target': config.data.target,
@@ -86,25 +86,25 @@ def data_text(results: dict[str, Any]) -> str:
     ]
     lines += [
         '',
-        f'The host delivers {results["host_slices_per_second_per_core"]:,.0f} slices/s on one core (draw + gather + batch).',
-        f'Training {training["network"]} of width {training["width"]}, slices with the {training["placement"]}: '
-        f'{training["real_slices_per_second"]:,.0f} slices/s on real data, {training["dummy_slices_per_second"]:,.0f} on '
-        f'one fixed batch ({training["real_of_dummy_percent"]:.0f} %); '
-        f'waited for data: {training["waited_percent"]:.1f} % of the time at most.',
+        f'The host delivers {results["host_slices_per_second_per_core"]:,.0f} slices/s on one core.',
+        f'Training {training["network"]} of width {training["width"]}, data.placement={training["placement"]!r}:',
+        f'  {training["real_slices_per_second"]:,.0f} slices/s on real data, '
+        f'{training["dummy_slices_per_second"]:,.0f} on one fixed batch ({training["real_of_dummy_percent"]:.0f} %);',
+        f'  the devices waited for data {training["waited_percent"]:.1f} % of the time at most.',
     ]
     return '\n'.join(lines)
 
 
 @contextmanager
-def _store(config: Config, slices: int) -> Iterator[SliceStore]:
+def _store(config: Config) -> Iterator[SliceStore]:
     if Path(config.data.store).exists():
         yield open_store(config)
         return
     with tempfile.TemporaryDirectory() as folder:
-        yield synthetic_store(Path(folder), slices, config.data)
+        yield synthetic_store(Path(folder), SLICES, config.data)
 
 
-def _host_rows(config: Config, store: SliceStore, seconds: float) -> list[Row]:
+def _host_rows(config: Config, store: SliceStore) -> list[Row]:
     """Reading in order, then the stages of the training stream as it runs, all on one core and without JAX."""
     rows, batch_size, clock = np.arange(len(store)), config.train.batch_size, Clock()
     whole = max(1, len(rows) // batch_size)
@@ -116,11 +116,11 @@ def _host_rows(config: Config, store: SliceStore, seconds: float) -> list[Row]:
         store.masks(batch, config.data.target)
 
     with _one_core():
-        reading = _best(read, seconds)[0]
+        reading = _best(read)[0]
         stream = iter(_stream(config, store, clock=clock))
         try:
             next(stream)
-            streaming, steps, taken = _best(lambda _: next(stream), seconds, clock.take)
+            streaming, steps, taken = _best(lambda _: next(stream), clock.take)
         finally:
             stream.close()
     draw, gather = (taken.get(stage, 0.0) / steps for stage in ('draw', 'gather'))
@@ -133,20 +133,20 @@ def _host_rows(config: Config, store: SliceStore, seconds: float) -> list[Row]:
     ]
 
 
-def _device_rows(config: Config, store: SliceStore, mesh: jax.sharding.Mesh, seconds: float) -> list[Row]:
+def _device_rows(config: Config, store: SliceStore, mesh: jax.sharding.Mesh) -> list[Row]:
     """Transfer and augmentation of one batch, each until it is done."""
     host, layout = _host_batch(config, store)
     device = put_batch(host, mesh)
     augment = partial(_make_augment(mesh), **device, layout=layout)
-    transferring = _best(lambda _: jax.block_until_ready(put_batch(host, mesh)), seconds)[0]
-    augmenting = _best(lambda _: jax.block_until_ready(augment()), seconds)[0]
+    transferring = _best(lambda _: jax.block_until_ready(put_batch(host, mesh)))[0]
+    augmenting = _best(lambda _: jax.block_until_ready(augment()))[0]
     return [
         _row('transfer', transferring, config.train.batch_size, 'slices and draws from the host to the devices'),
         _row('augment', augmenting, config.train.batch_size, 'on the devices'),
     ]
 
 
-def _training(config: Config, store: SliceStore, mesh: jax.sharding.Mesh, seconds: float) -> dict[str, Any]:
+def _training(config: Config, store: SliceStore, mesh: jax.sharding.Mesh) -> dict[str, Any]:
     """Steps on real data, and the same work on one fixed batch, in turns."""
     if jax.default_backend() == 'cpu':
         model_config = dataclasses.replace(config.model, width=min(config.model.width, WIDTH_ON_CPU))
@@ -174,7 +174,7 @@ def _training(config: Config, store: SliceStore, mesh: jax.sharding.Mesh, second
     try:
         run(dummy, 2)
         run(real, 2)
-        steps = int(np.clip(4 * seconds / run(dummy, 2), 4, 1000))
+        steps = int(np.clip(4 * SECONDS / run(dummy, 2), 4, 1000))
         dummy_seconds, real_seconds = [], []
         for _ in range(3):
             dummy_seconds.append(run(dummy, steps))
@@ -216,14 +216,14 @@ def _row(stage: str, seconds: float, batch_size: int, what: str) -> Row:
 
 
 def _best(
-    work: Callable[[int], Any], seconds: float, look: Callable[[], dict[str, float]] = dict
+    work: Callable[[int], Any], look: Callable[[], dict[str, float]] = dict
 ) -> tuple[float, int, dict[str, float]]:
     """Seconds per call in the best of several rounds, the calls of that round, and what `look` saw of it."""
     start, calls = time.perf_counter(), 0
-    while calls < 3 or time.perf_counter() - start < seconds / 5:  # warms up, and tells how many make a round
+    while calls < 3 or time.perf_counter() - start < SECONDS / 5:  # warms up, and tells how many make a round
         work(calls)
         calls += 1
-    calls = max(3, int(calls * seconds / (time.perf_counter() - start)))
+    calls = max(3, int(calls * SECONDS / (time.perf_counter() - start)))
     rounds = []
     for number in range(ROUNDS):
         look()
