@@ -19,20 +19,25 @@ from liver_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-    """One flag: without a default it is required; a whole number, or False, as default makes it one."""
+    """One flag: without a default it is required; a whole number, or False, as default makes it one.
+
+    `bare` is what `--flag` without a value means.
+    """
 
     help: str
     default: str | int | None = None
     choices: tuple[str, ...] = ()
+    bare: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command: a line of help, its flags by name, what it runs."""
+    """A command: a line of help, its flags by name, what it runs, the flag whose value may stand as a plain word."""
 
     help: str
     flags: dict[str, Flag]
     run: Callable[[FlagValues], None]
+    word: str = ''
 
 
 def parse_flags(name: str, command: Command, arguments: list[str]) -> FlagValues:
@@ -41,6 +46,7 @@ def parse_flags(name: str, command: Command, arguments: list[str]) -> FlagValues
     Raises:
         UserError: an unknown flag or config field, a bad value, a missing flag, a stray word.
     """
+    arguments = _spelt_out(command, arguments)
     values = FlagValues()
     for flag, spec in command.flags.items():
         if flag == 'config':
@@ -81,6 +87,19 @@ def parse_flags(name: str, command: Command, arguments: list[str]) -> FlagValues
     return values
 
 
+def _spelt_out(command: Command, arguments: list[str]) -> list[str]:
+    """The arguments with --flag=value for all that may be said shorter."""
+    bare = {f'--{flag}': f'--{flag}={spec.bare}' for flag, spec in command.flags.items() if spec.bare}
+    arguments = [bare.get(argument, argument) for argument in arguments]
+    words = [number for number, argument in enumerate(arguments) if not argument.startswith('-')]
+    if command.word and words:
+        arguments[words[0]] = f'--{command.word}={arguments[words[0]]}'
+    config = command.flags.get('config')
+    if config and config.default and not _config_paths(arguments):
+        arguments = [f'--config={config.default}', *arguments]
+    return arguments
+
+
 def config_of(values: FlagValues) -> Config:
     """The checked config of the flag --config."""
     return config_from(values.config.to_dict())
@@ -90,9 +109,11 @@ def show_help(name: str, command: Command) -> None:
     """Print what a command does and its flags."""
     width = max(40, min(100, shutil.get_terminal_size().columns))
     usage = [
-        f'--{flag}=…' if spec.default is None else f'[--{flag}]' if spec.default is False else f'[--{flag}=…]'
+        flag.upper() if flag == command.word else
+        f'--{flag}=…' if spec.default is None else
+        f'[--{flag}]' if spec.default is False else f'[--{flag}[=…]]' if spec.bare else f'[--{flag}=…]'
         for flag, spec in command.flags.items()
-    ]
+    ]  # fmt: skip
     print(textwrap.fill(f'usage: liver-jax {name} {" ".join(usage)}', width, subsequent_indent='    '))
     print(textwrap.fill(command.help, width) + '\n')
     pad = max(11, *map(len, command.flags))

@@ -1,13 +1,16 @@
 """The commands of `liver-jax`: their flags and the one call each makes. Heavy modules are imported when they run."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 from absl.flags import FlagValues
 
 from liver_jax.cli_flags import Command, Flag, config_of
+from liver_jax.errors import UserError
 
 CONFIG = Flag('a config file, such as configs/lits.py; override a field with --config.data.raw=PATH')
+DEFAULT_CONFIG = str(Path(__file__).parent.parent / 'configs' / 'default.py')
 WORKDIR = Flag('the run folder, such as runs/first')
 
 
@@ -21,7 +24,48 @@ def _phantom(values: FlagValues) -> None:
 def _prepare(values: FlagValues) -> None:
     from liver_jax.data.prepare import prepare
 
-    print(f'slice store: {prepare(config_of(values).data)}')
+    config = config_of(values).data
+    if values.shard and values.merge:
+        raise UserError('--shard and --merge were both given; expected --merge alone, once all shards are done')
+    shard = _shard(values.shard) if values.shard else None
+    made = prepare(config, shard, values.merge)
+    print(
+        f'shard {values.shard}: {made}\nonce all are done: the same command with --merge'
+        if shard
+        else f'slice store: {made}'
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, count = text.partition('/')
+    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        raise UserError(f'--shard={text}: expected i/n with i from 0 to n - 1, such as 0/4')
+    return int(number), int(count)
+
+
+def _inspect(values: FlagValues) -> None:
+    from liver_jax.data.inspect import inspect_folder
+    from liver_jax.report.inspection import write_inspection
+
+    config = config_of(values)
+    data = dataclasses.replace(config.data, raw=str(_path(values.dir))) if values.dir else config.data
+    report, snapshots = inspect_folder(data, config.data.image_size if values.augment else 256)
+    for line in write_inspection(report, snapshots, values.json, values.sheet, shutil.get_terminal_size().columns):
+        print(line)
+    if values.augment and snapshots:
+        _start_jax()
+        import numpy as np
+
+        from liver_jax.report.augmentation_sheet import draw_augmentation_sheet
+
+        images, masks = (np.stack([getattr(each, name) for each in snapshots]) for name in ('image', 'tumor'))
+        draw_augmentation_sheet(_path(values.augment), images, masks, config.augment, config.seed)
+    refused = [case['case'] for case in report['cases'] if case['verdict'] == 'refuse']
+    if refused:
+        raise UserError(
+            f'{data.raw}: {len(refused)} of {len(report["cases"])} cases are refused ({", ".join(refused[:5])}'
+            f'{", …" if len(refused) > 5 else ""}); mend them or move them away'
+        )
 
 
 def _train(values: FlagValues) -> None:
@@ -50,6 +94,17 @@ def _compare(values: FlagValues) -> None:
     print(compare(config_of(values), _path(values.workdir), shutil.get_terminal_size().columns))
 
 
+def _bench_data(values: FlagValues) -> None:
+    _start_jax()
+    from liver_jax.bench.data import bench_data, data_text
+    from liver_jax.runtime.run_folder import write_json
+
+    results = bench_data(config_of(values))
+    print(data_text(results))
+    if values.json:
+        write_json(_path(values.json), results)
+
+
 def _path(text: str) -> Path:
     return Path(text).expanduser()
 
@@ -70,7 +125,29 @@ COMMANDS = {
         },
         _phantom,
     ),
-    'prepare': Command('turn raw volumes into the slice store that training reads', {'config': CONFIG}, _prepare),
+    'inspect': Command(
+        'look at every case of a folder before training: a verdict on each, whose scans they are',
+        {
+            'dir': Flag('the folder of CT scans (default: data.raw of the config)', ''),
+            'config': Flag(f'{CONFIG.help}; says where patients come from', DEFAULT_CONFIG),
+            'json': Flag('write what was found as JSON to this file, without a value to the terminal', '', bare='-'),
+            'sheet': Flag('write a picture of every case with its outlines to this PNG', '', bare='inspect.png'),
+            'augment': Flag(
+                'write what the augmentation does to these slices to this PNG', '', bare='augmentation.png'
+            ),
+        },
+        _inspect,
+        word='dir',
+    ),
+    'prepare': Command(
+        'turn raw volumes into the slice store that training reads',
+        {
+            'config': CONFIG,
+            'shard': Flag('i/n: prepare only the i-th of n shares (i from 0), beside others on the same disk', ''),
+            'merge': Flag('join the shares to the store, once all are done', False),
+        },
+        _prepare,
+    ),
     'train': Command('train one network', {'config': CONFIG, 'workdir': WORKDIR}, _train),
     'evaluate': Command(
         'score a checkpoint; needs the run folder alone',
@@ -87,5 +164,13 @@ COMMANDS = {
         'train both networks alike, score them, write table and pictures',
         {'config': CONFIG, 'workdir': WORKDIR},
         _compare,
+    ),
+    'bench data': Command(
+        'measure what each stage from store to device delivers; makes up slices where there is no store',
+        {
+            'config': Flag(CONFIG.help, DEFAULT_CONFIG),
+            'json': Flag('file for the numbers', ''),
+        },
+        _bench_data,
     ),
 }

@@ -18,6 +18,7 @@ COMMANDS = {
     'train': ['--config', '--workdir'],
     'evaluate': ['--workdir', '--checkpoint', '--split', '--raw', '--keep_training_cases'],
     'compare': ['--config', '--workdir'],
+    'bench data': ['--config', '--json'],
 }
 CONFIG = '--config=configs/default.py'
 
@@ -53,13 +54,13 @@ def test_help_lists_the_commands_within_half_a_second():
         run = liver_jax('--help')
         seconds.append(time.perf_counter() - start)
         assert (run.returncode, run.stderr) == (0, '')
-    assert [line.split()[0] for line in run.stdout.splitlines()[2:]] == list(COMMANDS)
+    assert [line[2:12].strip() for line in run.stdout.splitlines()[2:] if line[2] != ' '] == list(COMMANDS)
     assert min(seconds) < 0.5
 
 
 @pytest.mark.parametrize('name', COMMANDS)
 def test_help_of_a_command_shows_its_flags(name):
-    run = liver_jax(name, '--help')
+    run = liver_jax(*name.split(), '--help')
     assert (run.returncode, run.stderr) == (0, '')
     assert run.stdout.startswith(f'usage: liver-jax {name} ')
     assert [line.split()[0] for line in run.stdout.splitlines() if line.startswith('  --')] == COMMANDS[name]
@@ -71,11 +72,25 @@ def test_no_command_shows_the_help():
     assert run.stdout.startswith('usage: liver-jax COMMAND')
 
 
+@pytest.mark.parametrize('arguments', [['bench'], ['bench', '--help'], ['help', 'bench']])
+def test_a_group_of_commands_lists_its_own(arguments):
+    run = liver_jax(*arguments)
+    assert run.returncode == 0
+    assert [line.split()[:2] for line in run.stdout.splitlines()[2:] if line[2] != ' '] == [['bench', 'data']]
+
+
 @pytest.mark.parametrize(
     ('arguments', 'said'),
     [
         (['prepre'], "command 'prepre' is not known; did you mean 'prepare'?"),
-        (['--verbose'], "command '--verbose' is not known; known: phantom, prepare, train, evaluate, compare"),
+        (
+            ['--verbose'],
+            "command '--verbose' is not known; known: phantom, prepare, train, evaluate, compare, bench data",
+        ),
+        (['bench', 'dtaa'], "command 'bench dtaa' is not known; did you mean 'bench data'?"),
+        (['bench', '--json=x'], "command 'bench' is not known; did you mean 'bench data'?"),
+        (['bench', 'data', 'stray'], "'stray' is not a flag; expected --flag=value, see liver-jax bench data --help"),
+        (['bench', 'data', '--config=none.py'], '--config=none.py: no such file'),
         (['evaluate', '--workdri=x'], "flag '--workdri' is not known; did you mean '--workdir'?"),
         (['prepare', CONFIG, '--config.data.rwa=x'], "field 'data.rwa' is not known; did you mean 'data.raw'?"),
         (['train', CONFIG, '--config.optim.lr=1'], "'optim.lr' is not known; did you mean 'optim.learning_rate'?"),

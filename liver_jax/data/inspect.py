@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from liver_jax.config import DataConfig
 from liver_jax.data.examine import VERDICTS, Examiner
 from liver_jax.data.layouts import Case, find_cases
 from liver_jax.data.patients import find_patients
@@ -14,12 +15,10 @@ from liver_jax.data.volumes import Plane, open_scan
 from liver_jax.data.workers import over_cases
 from liver_jax.errors import UserError
 
-WINDOW = (-160.0, 240.0)  # of the pictures
-
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """The slice of a case with most tumour (or else liver): `image`, `liver`, `tumor` uint8 [side, side]; its index."""
+    """The slice of a case with most tumour (or liver, or the middle one): uint8 [side, side] arrays, and its index."""
 
     case: str
     index: int
@@ -28,22 +27,21 @@ class Snapshot:
     tumor: np.ndarray
 
 
-def inspect_folder(
-    root: Path, patients: str, images: str, labels: str, workers: int, seconds: float, side: int
-) -> tuple[dict[str, Any], list[Snapshot]]:
-    """Examine every case below `root`; returns what was found as plain data, and a slice of each readable case.
+def inspect_folder(data: DataConfig, side: int) -> tuple[dict[str, Any], list[Snapshot]]:
+    """Examine every case below `data.raw`; returns what was found as plain data, and a slice of each readable case.
 
     `cases` has an entry per case with `case`, `verdict` ('ok', 'warn', 'refuse'), `reasons` and `patient`; `patients`
-    the groups (see `patients.Patient`); `source` says where they come from. `side` is that of the snapshots in pixels;
-    the other arguments are as in `DataConfig`.
+    the groups (see `patients.Patient`); `source` says where they come from. `side` is that of the snapshots in pixels.
 
     Raises:
         UserError: no such folder, or nothing in it that is a case.
     """
-    cases, source = find_cases(root, patients, images, labels)
+    if not data.raw:
+        raise UserError('no folder given; expected liver-jax inspect DIR, or data.raw in the config')
+    cases, source = find_cases(Path(data.raw), data.patients, data.images, data.labels)
     found: list[dict[str, Any]] = [{}] * len(cases)
-    jobs = [(case, side, seconds) for case in cases]
-    for number, result in over_cases(_inspect_case, jobs, workers, seconds, 'inspect'):
+    jobs = [(case, side, data.window) for case in cases]
+    for number, result in over_cases(_inspect_case, jobs, data.workers, data.case_seconds, 'inspect'):
         found[number] = result
     signatures = [each.pop('signature') for each in found]
     snapshots = [each.pop('snapshot') for each in found]
@@ -62,18 +60,19 @@ def inspect_folder(
     return report, [snapshot for snapshot in snapshots if snapshot]
 
 
-def _inspect_case(case: Case, side: int, seconds: float) -> dict[str, Any]:
+def _inspect_case(case: Case, side: int, window: tuple[float, float]) -> dict[str, Any]:
     entry: dict[str, Any] = {'case': case.name, 'verdict': 'ok', 'reasons': [], 'patient': ''}
     nothing = {'signature': None, 'snapshot': None}
     try:
-        scan = open_scan(case, WINDOW)
+        scan = open_scan(case, window)
         examiner = Examiner(scan)
-        best, most = None, (-1, -1)
+        best, most = None, (-1, 0, 0.0)
         for plane in scan.planes():
             examiner.add(plane)
-            size = (int((plane.labels == 2).sum()), int((plane.labels == 1).sum()))
-            if size > most:
-                best, most = plane, size
+            from_middle = abs(plane.index - scan.size[0] / 2)
+            worth = (int((plane.labels == 2).sum()), int((plane.labels == 1).sum()), -from_middle)
+            if worth > most:
+                best, most = plane, worth
         found = examiner.finish()
     except (UserError, OSError) as error:
         return {**entry, 'verdict': 'refuse', 'reasons': [str(error)], **nothing}
@@ -83,12 +82,12 @@ def _inspect_case(case: Case, side: int, seconds: float) -> dict[str, Any]:
         **found.describe(),
         **scan.describe(),
         'signature': found.signature,
-        'snapshot': _snapshot(case, best, side),
+        'snapshot': _snapshot(case, best, side, window),
     }
 
 
-def _snapshot(case: Case, plane: Plane, side: int) -> Snapshot:
-    arrays = prepare_slice(plane.hu, plane.labels, WINDOW, side, 'soft')
+def _snapshot(case: Case, plane: Plane, side: int, window: tuple[float, float]) -> Snapshot:
+    arrays = prepare_slice(plane.hu, plane.labels, window, side, 'soft')
     return Snapshot(case.name, plane.index, arrays['images'], arrays['liver'], arrays['tumor'])
 
 

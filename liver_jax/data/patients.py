@@ -9,6 +9,7 @@ import numpy as np
 from liver_jax.data.layouts import Case
 from liver_jax.data.signature import PERHAPS, SAME, similarities
 
+Sure = Literal['given', 'certain', 'likely', 'uncertain', 'unknown']
 CLEAR = 0.6  # similarity from which one patient is likely, not just more likely than not
 
 
@@ -25,7 +26,7 @@ class Patient:
     cases: list[str]
     similarity: float | None
     nearest: tuple[str, float] | None
-    sure: Literal['given', 'certain', 'likely', 'uncertain', 'unknown']
+    sure: Sure
 
 
 def find_patients(
@@ -67,6 +68,7 @@ def _describe(group: list[int], names: list[str], alike: np.ndarray) -> Patient:
     nearest = (names[others[int(outside.argmax())]], round(float(outside.max()), 2)) if others else None
     nearest = nearest if nearest and nearest[1] > -1 else None
     similarity = round(float(np.nanmax(alike[np.ix_(group, group)], axis=1).min()), 2) if len(group) > 1 else None
+    sure: Sure
     if similarity is not None:
         sure = 'certain' if similarity == 1 else 'likely' if similarity >= CLEAR else 'uncertain'
     elif nearest:

@@ -1,7 +1,7 @@
 """What the reader of every file format gives: planes on a grid, one after the other, so that no volume need be held."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -19,5 +19,5 @@ class Raster:
     path: Path
     shape: tuple[int, int, int]
     affine: np.ndarray
-    planes: Callable[[], Iterator[np.ndarray]]
+    planes: Callable[[], Generator[np.ndarray, None, None]]
     notes: tuple[str, ...] = ()

@@ -49,7 +49,8 @@ class SliceStore:
         self.path = path
         self.manifest = read_manifest(path)
         try:
-            self._arrays = {name: np.lib.format.open_memmap(path / f'{name}.npy', 'r') for name in _ARRAYS}
+            # As plain arrays: what np.memmap adds to every access is not needed.
+            self._arrays = {name: np.asarray(np.lib.format.open_memmap(path / f'{name}.npy', 'r')) for name in _ARRAYS}
             self.rows = [
                 SliceRow(case['name'], case['patient'], entry['slice'], entry['liver_mm2'], entry['tumor_mm2'])
                 for case in self.manifest['cases']
@@ -92,7 +93,11 @@ class SliceStore:
         if target == 'tumor':
             return self._arrays['tumor'][rows]
         whole = self._arrays['liver'][rows]
-        return whole if target == 'liver_or_tumor' else whole - np.minimum(whole, self._arrays['tumor'][rows])
+        if target == 'liver_or_tumor':
+            return whole
+        tumor = self._arrays['tumor'][rows]
+        np.minimum(whole, tumor, out=tumor)  # in place: fresh memory costs more than the arithmetic
+        return np.subtract(whole, tumor, out=whole)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -7,13 +7,16 @@ radiological view. Planes come one at a time: a volume is held whole only where 
 import dataclasses
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from liver_jax.data.layouts import Case
@@ -78,21 +81,25 @@ class Scan:
         Raises:
             UserError: damaged file, NaN or infinite HU, labels outside {0, 1, 2}.
         """
-        transform = _to_canonical(self.image.affine)
-        masks = (
-            self.labels.planes() if self.labels else (np.zeros(self.image.shape[:2], np.uint8) for _ in iter(int, 1))
-        )
-        pairs = (
-            (_finite(self.image.path, hu), _checked(self.labels.path, mask) if self.labels else mask)
-            for hu, mask in zip(self.image.planes(), masks, strict=self.labels is not None)
-        )
-        if self.by_plane:
-            for k, pair in enumerate(pairs):
-                index = k if self.orientation[2] == 'S' else self.size[0] - 1 - k
-                yield Plane(index, *(_canonical(array[:, :, None], transform)[0] for array in pair))
-        else:
-            hu, labels = (_canonical(array, transform) for array in _filled(self.image.shape, pairs))
-            yield from (Plane(k, hu[k], labels[k]) for k in range(len(hu)))
+        with closing(self._pairs()) as pairs:
+            transform = _to_canonical(self.image.affine)
+            if self.by_plane:
+                for k, pair in enumerate(pairs):
+                    index = k if self.orientation[2] == 'S' else self.size[0] - 1 - k
+                    yield Plane(index, *(_canonical(array[:, :, None], transform)[0] for array in pair))
+            else:
+                hu, labels = (_canonical(array, transform) for array in _filled(self.image.shape, pairs))
+                yield from (Plane(k, hu[k], labels[k]) for k in range(len(hu)))
+
+    def _pairs(self) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+        """HU and labels [i, j] for k = 0, 1, …; an error, too, closes the files."""
+        with closing(self.image.planes()) as images:
+            if self.labels is None:
+                yield from ((_finite(self.image.path, hu), np.zeros(hu.shape, np.uint8)) for hu in images)
+                return
+            with closing(self.labels.planes()) as masks:
+                for hu, mask in zip(images, masks, strict=True):
+                    yield _finite(self.image.path, hu), _checked(self.labels.path, mask)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,13 +161,13 @@ def _rasters(case: Case, window: tuple[float, float]) -> tuple[Raster, Raster | 
 
 def _read_nifti(path: Path) -> Raster:
     try:
-        image = nib.load(path, keep_file_open=True)  # or every plane would decompress from the start
+        image = nib.load(path)
         shape, dtype = image.shape, image.get_data_dtype()
     except PermissionError as error:
         raise UserError(f'{path}: no permission to read it; expected a readable file, see chmod') from error
     except UNREADABLE as error:
         raise UserError(f'{path}: not a readable NIfTI file ({_brief(error)}); download it again') from error
-    if not isinstance(image, nib.Nifti1Image | nib.Nifti1Pair) or len(shape) != 3 or min(shape) < 1:
+    if not isinstance(image, nib.Nifti1Image) or len(shape) != 3 or min(shape) < 1:
         raise UserError(f'{path}: an image of shape {_times(shape)}; expected a NIfTI volume with three axes')
     if dtype.kind not in 'iuf':
         raise UserError(f'{path}: voxels of type {dtype}; expected one whole or real number each')
@@ -171,15 +178,19 @@ def _read_nifti(path: Path) -> Raster:
             'download it again'
         )
 
-    def planes() -> Iterator[np.ndarray]:
-        proxy = image.dataobj
-        as_stored = (proxy.slope, proxy.inter) == (1, 0)  # int16 stays int16, the rest becomes float32
-        for k in range(shape[2]):
-            try:
-                plane = np.asarray(proxy[..., k])
-            except UNREADABLE as error:
-                raise UserError(f'{path}: its voxels cannot be read ({_brief(error)}); download it again') from error
-            yield plane.astype(plane.dtype.newbyteorder('=') if as_stored else np.float32, copy=False)
+    def planes() -> Generator[np.ndarray, None, None]:
+        # One stream for all planes: nibabel's own way would decompress from the start for each.
+        with ImageOpener(str(path)) as file:
+            proxy = type(image).from_file_map({'image': FileHolder(fileobj=file)}).dataobj
+            as_stored = (proxy.slope, proxy.inter) == (1, 0)  # int16 stays int16, the rest becomes float32
+            for k in range(shape[2]):
+                try:
+                    plane = np.asarray(proxy[..., k])
+                except UNREADABLE as error:
+                    raise UserError(
+                        f'{path}: its voxels cannot be read ({_brief(error)}); download it again'
+                    ) from error
+                yield plane.astype(plane.dtype.newbyteorder('=') if as_stored else np.float32, copy=False)
 
     return Raster(path, shape, image.affine, planes, _spacing_note(image))
 

@@ -1,5 +1,6 @@
 """What `liver-jax inspect` found, for people: a table with what is wrong below it, and a sheet of pictures."""
 
+import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from liver_jax.data.inspect import Snapshot
+from liver_jax.files import write_atomically
 from liver_jax.report.figures import save_png
 
 COLOURS = {'ok': '#5DD39E', 'warn': '#F5B942', 'refuse': '#FF6B5E'}
@@ -18,6 +20,19 @@ CELL, HEAD, FOOT = 2.0, 0.36, 0.45  # inches: a picture, the words above it, the
 # Heading and what stands below it; from the right, columns that a narrow terminal has no room for are left out.
 _COLUMNS = ('case', 'verdict', 'patient', 'slices', 'mm', 'HU', 'liver HU', 'liver ml', 'tumour ml', 'lesions', 'axes')
 _LEFT = ('case', 'verdict', 'patient')
+
+
+def write_inspection(
+    report: Mapping[str, Any], snapshots: Sequence[Snapshot], json_file: str, sheet: str, width: int
+) -> list[str]:
+    """Write the files asked for (empty: not); returns what to print: JSON where `json_file` is '-', else the table."""
+    lines = [json.dumps(report, indent=1)] if json_file == '-' else [inspection_text(report, width)]
+    if json_file not in ('', '-'):
+        write_atomically(Path(json_file).expanduser(), json.dumps(report, indent=1) + '\n')
+    if sheet:
+        draw_sheet(Path(sheet).expanduser(), report, snapshots)
+    written = [f'written: {file}' for file in (json_file, sheet) if file not in ('', '-')]
+    return lines if json_file == '-' else lines + written
 
 
 def inspection_text(report: Mapping[str, Any], width: int) -> str:

@@ -10,18 +10,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from liver_jax.config import Config
-from liver_jax.data.augment import augment_batch
 from liver_jax.data.certificate import check_trained_on
 from liver_jax.data.splits import Split, load_or_make_split, make_split
 from liver_jax.data.store import SliceStore
-from liver_jax.data.stream import steps_per_epoch, train_batches
+from liver_jax.data.stream import steps_per_epoch
 from liver_jax.evaluation.evaluate import HALF, Evaluator
 from liver_jax.evaluation.run import open_store
 from liver_jax.evaluation.scores import summarise
@@ -29,10 +27,11 @@ from liver_jax.files import locked
 from liver_jax.models import DISPLAY_NAMES, build_model, describe_model
 from liver_jax.runtime.checkpoint import Checkpoints, abstract
 from liver_jax.runtime.interrupt import Interrupted, StopRequest, watch_signals
-from liver_jax.runtime.mesh import batch_sharding, check_divisible, make_mesh, put_batch, replicated
+from liver_jax.runtime.mesh import check_divisible, make_mesh, replicated
 from liver_jax.runtime.run_folder import open_run
 from liver_jax.runtime.telemetry import Telemetry
 from liver_jax.training.early_stopping import EarlyStopping
+from liver_jax.training.feed import Feed
 from liver_jax.training.meter import Meter, not_finite
 from liver_jax.training.optim import make_optimizer, make_schedule
 from liver_jax.training.overlay import overlay
@@ -91,7 +90,6 @@ class _Run:
         self.model = build_model(config.model)
         self.optimizer = make_optimizer(config.optim, schedule)
         self.step_fn: StepFn = make_train_step(self.model, self.optimizer, schedule, mesh)
-        self.augment = jax.jit(augment_batch, out_shardings=batch_sharding(mesh))
         self.evaluator = self._evaluator(split.rows['val'])
         self.previews = self._evaluator(_evenly(split.rows['val'], PREVIEWS))
         fresh = EarlyStopping(config.train.patience, config.train.min_delta)
@@ -109,10 +107,10 @@ class _Run:
 
     def to_the_end(self) -> None:
         """The loop."""
+        feed = Feed(self.config, self.store, self.split.rows['train'], self.mesh, self.total)
         log.info('compiling; with an empty cache this takes up to a minute')
-        state = self._initial_state()
-        stream = iter(self._batches())
-        stream.set_state(self.progress.position)
+        state, metrics = self._initial_state(), None
+        feed.set_state(self.progress.position)
         meter = Meter(self.workdir, self.config.train.batch_size, self.progress.losses)
         bar = tqdm(
             total=self.total, initial=self.step, desc=DISPLAY_NAMES[self.config.model.name], unit='step',
@@ -122,37 +120,29 @@ class _Run:
             try:
                 while True:
                     if self.step and self.step % self.epoch_steps == 0 and self.progress.validated != self.step:
-                        self._log(telemetry, bar, meter)
+                        self._log(telemetry, bar, meter, feed)
                         self._validate(state, telemetry)
-                        self._save(state, stream, meter)
+                        self._save(state, feed, meter)
                         meter.restart()
+                        self._warn_of_waiting(feed)
                     if self.finished:
                         break
                     if self.stop.requested:
-                        self._log(telemetry, bar, meter)
-                        self._save(state, stream, meter)
+                        self._log(telemetry, bar, meter, feed)
+                        self._save(state, feed, meter)
                         raise Interrupted(f'stopped at step {self.step} of {self.total}, saved in {self.workdir}')
-                    batch = next(stream)
                     with jax.transfer_guard('disallow'):
-                        device = put_batch({name: batch[name] for name in ('image', 'mask', 'draws')}, self.mesh)
-                        augmented = self.augment(device['image'], device['mask'], device['draws'])
-                        state, metrics = self.step_fn(state, augmented)
+                        batch = feed.next_batch(metrics['loss'] if metrics else None)
+                        state, metrics = self.step_fn(state, batch)
                     if self.step % self.config.train.log_every_steps == 0:
-                        self._log(telemetry, bar, meter)
+                        self._log(telemetry, bar, meter, feed)
                     self.step += 1
                     meter.add(self.step, metrics)
                     bar.update()
             finally:
-                stream.close()
+                feed.close()
         reason = 'no improvement' if self.progress.stopping.should_stop else 'all epochs done'
         log.info('finished at step %d (%s); best step %s', self.step, reason, self.progress.best_step)
-
-    def _batches(self) -> grain.IterDataset[dict[str, Any]]:
-        """The training stream over the whole run."""
-        config, rows = self.config, self.split.rows['train']
-        return train_batches(
-            self.store, rows, config.data.target, config.augment, config.train.batch_size, self.total, config.seed
-        )
 
     def _evaluator(self, rows: np.ndarray) -> Evaluator:
         config = self.config
@@ -195,20 +185,29 @@ class _Run:
         references = self.store.masks(rows, self.config.data.target) >= HALF
         return overlay(self.store.images(rows), references, self.previews.predict(state.variables))
 
-    def _save(self, state: TrainState, stream: Any, meter: Meter) -> None:
-        position = {name: int(value) for name, value in stream.get_state().items()}
-        self.progress = dataclasses.replace(self.progress, position=position, losses=meter.losses)
+    def _save(self, state: TrainState, feed: Feed, meter: Meter) -> None:
+        self.progress = dataclasses.replace(self.progress, position=feed.get_state(), losses=meter.losses)
         self.checkpoints.save(self.step, state.variables, state.opt_state, self.progress.to_json())
 
-    def _log(self, telemetry: Telemetry, bar: Any, meter: Meter) -> None:
+    def _log(self, telemetry: Telemetry, bar: Any, meter: Meter, feed: Feed) -> None:
         """Fetch what the device has reported up to `self.step`, and write a row if one is due."""
         meter.fetch()
         due = self.step % self.config.train.log_every_steps == 0 or self.step == self.total
         if not (meter.losses and due):
             return
-        row = meter.row()
+        row = {**meter.row(), 'data_wait_percent': feed.waiting.percent()}
         telemetry.scalars(self.step, {f'train/{name}': value for name, value in row.items()})
-        bar.set_postfix_str(f'loss {row["loss"]:.4f}, {row["images_per_second"]:.0f} img/s', refresh=False)
+        bar.set_postfix_str(
+            f'loss {row["loss"]:.4f}, {row["images_per_second"]:.0f} img/s, '
+            f'waiting for data {row["data_wait_percent"]:.0f} %',
+            refresh=False,
+        )
+
+    def _warn_of_waiting(self, feed: Feed) -> None:
+        """At the end of an epoch; what follows is counted anew."""
+        feed.waiting.restart()
+        if warning := feed.waiting.warning():
+            log.warning('%s', warning)
 
 
 def model_line(config: Config) -> str:

@@ -5,6 +5,7 @@ import json
 import matplotlib.image
 import numpy as np
 import pytest
+from prepare_test import settings
 
 from body import AFFINE, body, labels_of, second_visit, write_body
 from liver_jax.data.inspect import inspect_folder
@@ -13,8 +14,8 @@ from liver_jax.errors import UserError
 from liver_jax.report.inspection import draw_sheet, inspection_text
 
 
-def inspect(root, patients='', workers=1):
-    return inspect_folder(root, patients, '', '', workers, 60, 64)
+def inspect(root, **fields):
+    return inspect_folder(settings(root, raw=str(root), **fields), 64)
 
 
 @pytest.fixture(scope='module')
@@ -70,7 +71,7 @@ def test_processes_find_the_same(folder, inspected):
 def test_one_scan_given_to_two_patients_is_a_contradiction(folder, tmp_path):
     table = tmp_path / 'patients.csv'
     table.write_text('case,patient\n' + ''.join(f'volume-{k},p{k}\n' for k in range(7)))
-    report, _ = inspect(folder, str(table))
+    report, _ = inspect(folder, patients=str(table))
     case = report['cases'][2]
     assert case['verdict'] == 'refuse'
     assert 'the same scan as volume-4, given to another patient' in case['reasons'][-1]
@@ -113,9 +114,9 @@ def test_a_folder_without_cases_is_refused(tmp_path):
 
 
 def test_a_case_that_takes_too_long_is_refused_with_the_time(tmp_path):
-    write_nifti(tmp_path / 'volume-0.nii.gz', np.zeros((512, 512, 40), np.int16), AFFINE)
-    write_nifti(tmp_path / 'segmentation-0.nii.gz', np.zeros((512, 512, 40), np.uint8), AFFINE)
-    report, snapshots = inspect_folder(tmp_path, '', '', '', 1, 0.01, 64)
+    write_nifti(tmp_path / 'volume-0.nii', np.zeros((512, 512, 150), np.int16), AFFINE)
+    write_nifti(tmp_path / 'segmentation-0.nii', np.ones((512, 512, 150), np.uint8), AFFINE)
+    report, snapshots = inspect(tmp_path, case_seconds=0.2)
     (case,) = report['cases']
     assert (case['verdict'], snapshots) == ('refuse', [])
-    assert 'volume-0.nii.gz: not done after 0.01 s' in case['reasons'][0]
+    assert 'volume-0.nii: not done after 0.2 s' in case['reasons'][0]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from liver_jax.data.clock import Clock
 from liver_jax.data.store import SliceStore
 from liver_jax.data.stream import eval_batches, steps_per_epoch, train_batches
 
@@ -20,7 +21,7 @@ def batches(store, config, rows, batch_size=4, steps=12, seed=0):
 
 
 def flat(batch):
-    return [*batch['draws'].values(), batch['rows'], batch['image'], batch['mask']]
+    return [batch[name] for name in ('draws', 'places', 'rows', 'image', 'mask')]
 
 
 def assert_same(first, second):
@@ -48,18 +49,19 @@ def test_more_slices_in_a_batch_than_there_are(store, config):
 
 def test_resume_is_exact(store, config):
     rows = np.arange(len(store))
-    unbroken = list(batches(store, config, rows))
-    first = batches(store, config, rows)
-    for _ in range(5):
-        next(first)
-    position = first.get_state()
-    assert position == {'next_index': 5}
-    second = batches(store, config, rows)
-    second.set_state(position)
-    resumed = list(second)
-    assert len(resumed) == 7
-    for one, other in zip(unbroken[5:], resumed, strict=True):
-        assert_same(one, other)
+    unbroken = list(batches(store, config, rows, steps=140))  # draws are made for 64 steps at once: three times
+    first = batches(store, config, rows, steps=140)
+    for step, batch in enumerate(first):
+        position = first.get_state()
+        assert position == {'next_index': step + 1}
+        assert_same(batch, unbroken[step])
+        if step in (4, 63, 130):
+            second = batches(store, config, rows, steps=140)
+            second.set_state(position)
+            resumed = list(second)
+            assert len(resumed) == 139 - step
+            for one, other in zip(unbroken[step + 1 :], resumed, strict=True):
+                assert_same(one, other)
 
 
 @pytest.mark.parametrize('threads', [0, 7])
@@ -69,10 +71,10 @@ def test_stream_does_not_depend_on_the_number_of_threads(store, config, threads,
     from liver_jax.data import stream
 
     rows = np.arange(len(store))
-    expected = list(batches(store, config, rows))
+    expected = list(batches(store, config, rows, steps=140))
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads and 3)
     monkeypatch.setattr(stream, '_READ', options)
-    for one, other in zip(expected, batches(store, config, rows), strict=True):
+    for one, other in zip(expected, batches(store, config, rows, steps=140), strict=True):
         assert_same(one, other)
 
 
@@ -85,7 +87,7 @@ def test_seed_changes_order_and_draws(store, config):
 
 def test_draws_differ_between_steps_and_slices(store, config):
     certain = dataclasses.replace(config, augment=dataclasses.replace(config.augment, rotate=1.0))
-    angles = np.stack([batch['draws']['angle'] for batch in batches(store, certain, np.arange(8))])
+    angles = np.stack([batch['draws']['angle'] for batch in batches(store, certain, np.arange(8), steps=140)])
     assert len(np.unique(angles)) == angles.size
 
 
@@ -93,6 +95,24 @@ def test_batch_holds_the_slices_of_its_rows(store, config):
     batch = next(batches(store, config, np.arange(len(store))))
     np.testing.assert_array_equal(batch['image'], store.images(batch['rows']))
     np.testing.assert_array_equal(batch['mask'], store.masks(batch['rows'], 'tumor'))
+
+
+def test_without_gathering_the_places_tell_the_slices_and_all_else_is_the_same(store, config):
+    rows = np.arange(5, 25)
+    arguments = store, rows, 'tumor', config.augment, 4, 12, 0
+    for whole, bare in zip(train_batches(*arguments), train_batches(*arguments, gather=False), strict=True):
+        assert whole.keys() - bare.keys() == {'image', 'mask'}
+        np.testing.assert_array_equal(rows[bare['places']], whole['rows'])
+        np.testing.assert_array_equal(bare['draws'], whole['draws'])
+
+
+def test_clock_counts_each_stage(store, config):
+    clock = Clock()
+    list(train_batches(store, np.arange(20), 'tumor', config.augment, 4, 12, 0, clock=clock))
+    seconds = clock.take()
+    assert seconds.keys() == {'order', 'draw', 'gather'}
+    assert min(seconds.values()) > 0
+    assert clock.take() == {}
 
 
 def test_evaluation_sees_each_row_once_in_order_and_marks_the_padding(store):

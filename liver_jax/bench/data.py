@@ -1,0 +1,248 @@
+"""`liver-jax bench data`: what each stage from store to device delivers, and what real data costs the training."""
+
+import dataclasses
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from liver_jax.bench.machine import machine
+from liver_jax.bench.synthetic import synthetic_store
+from liver_jax.config import Config
+from liver_jax.data.clock import Clock
+from liver_jax.data.records import as_words
+from liver_jax.data.store import SliceStore
+from liver_jax.data.stream import train_batches
+from liver_jax.evaluation.run import open_store
+from liver_jax.models import DISPLAY_NAMES, build_model
+from liver_jax.runtime.mesh import batch_sharding, check_divisible, make_mesh, put_batch
+from liver_jax.training.feed import Feed, augment_records
+from liver_jax.training.optim import make_optimizer, make_schedule
+from liver_jax.training.state import init_state
+from liver_jax.training.step import make_train_step
+
+SLICES = 2000  # of random bytes, where there is no store
+ROUNDS = 5  # the best of them counts: what else the machine does only slows it down
+SECONDS = 0.5  # at least, of each round
+WIDTH_ON_CPU = 8  # at most: a wide network would take minutes there
+ENDLESS = 10**9  # steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What one stage delivers on its own."""
+
+    stage: str
+    slices_per_second: float
+    microseconds_per_slice: float
+    what: str
+
+
+def bench_data(config: Config) -> dict[str, Any]:
+    """Measure on the store of the config, or on one of random bytes where there is none; the results as plain data.
+
+    The rows 'draw', 'gather' and 'batch' add up to 'host': all that happens before the transfer, with one core for
+    both the thread that reads and the one that takes the batches.
+    """
+    mesh = make_mesh()
+    check_divisible('train.batch_size', config.train.batch_size, mesh)
+    with _store(config) as store:
+        batch_size = config.train.batch_size
+        host = _host_rows(config, store)
+        device = _device_rows(config, store, mesh)
+        return {
+            'host_slices_per_second_per_core': host[-1].slices_per_second,
+            'rows': [dataclasses.asdict(row) for row in (*host, *device)],
+            'training': _training(config, store, mesh),
+            'batch_size': batch_size,
+            'image_size': config.data.image_size,
+            'target': config.data.target,
+            'store': 'random bytes' if store.manifest['patients'] == 'random bytes' else str(store.path),
+            'slices': len(store),
+            'machine': machine(),
+        }
+
+
+def data_text(results: dict[str, Any]) -> str:
+    """The results as a table for people."""
+    has, training = results['machine'], results['training']
+    lines = [
+        f'{results["slices"]} slices of {results["image_size"]}x{results["image_size"]} ({results["store"]}), '
+        f'target {results["target"]}, batches of {results["batch_size"]}',
+        f'{has["processor"]}, {has["cores"]} cores; {has["devices"]} x {has["device"]}',
+        '',
+        f'{"stage":<10}{"slices/s":>12}{"µs per slice":>14}',
+    ]
+    lines += [
+        f'{row["stage"]:<10}{row["slices_per_second"]:>12,.0f}{row["microseconds_per_slice"]:>14.2f}  {row["what"]}'
+        for row in results['rows']
+    ]
+    lines += [
+        '',
+        f'The host delivers {results["host_slices_per_second_per_core"]:,.0f} slices/s on one core.',
+        f'Training {training["network"]} of width {training["width"]}, data.placement={training["placement"]!r}:',
+        f'  {training["real_slices_per_second"]:,.0f} slices/s on real data, '
+        f'{training["dummy_slices_per_second"]:,.0f} on one fixed batch ({training["real_of_dummy_percent"]:.0f} %);',
+        f'  the devices waited for data {training["waited_percent"]:.1f} % of the time at most.',
+    ]
+    return '\n'.join(lines)
+
+
+@contextmanager
+def _store(config: Config) -> Iterator[SliceStore]:
+    if Path(config.data.store).exists():
+        yield open_store(config)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield synthetic_store(Path(folder), SLICES, config.data)
+
+
+def _host_rows(config: Config, store: SliceStore) -> list[Row]:
+    """Reading in order, then the stages of the training stream as it runs, all on one core and without JAX."""
+    rows, batch_size, clock = np.arange(len(store)), config.train.batch_size, Clock()
+    whole = max(1, len(rows) // batch_size)
+
+    def read(number: int) -> None:
+        start = number % whole * batch_size
+        batch = rows[start : start + batch_size]
+        store.images(batch)
+        store.masks(batch, config.data.target)
+
+    with _one_core():
+        reading = _best(read)[0]
+        stream = iter(_stream(config, store, clock=clock))
+        try:
+            next(stream)
+            streaming, steps, taken = _best(lambda _: next(stream), clock.take)
+        finally:
+            stream.close()
+    draw, gather = (taken.get(stage, 0.0) / steps for stage in ('draw', 'gather'))
+    return [
+        _row('read', reading, batch_size, 'images and masks in the order of the store'),
+        _row('draw', draw, batch_size, 'the random numbers of augmentation'),
+        _row('gather', gather, batch_size, 'images and masks in random order'),
+        _row('batch', max(streaming - draw - gather, 1e-9), batch_size, 'the order, and what grain adds'),
+        _row('host', streaming, batch_size, 'all of the stream: draw + gather + batch'),
+    ]
+
+
+def _device_rows(config: Config, store: SliceStore, mesh: jax.sharding.Mesh) -> list[Row]:
+    """Transfer and augmentation of one batch, each until it is done."""
+    host, layout = _host_batch(config, store)
+    device = put_batch(host, mesh)
+    augment = partial(_make_augment(mesh), **device, layout=layout)
+    transferring = _best(lambda _: jax.block_until_ready(put_batch(host, mesh)))[0]
+    augmenting = _best(lambda _: jax.block_until_ready(augment()))[0]
+    return [
+        _row('transfer', transferring, config.train.batch_size, 'slices and draws from the host to the devices'),
+        _row('augment', augmenting, config.train.batch_size, 'on the devices'),
+    ]
+
+
+def _training(config: Config, store: SliceStore, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+    """Steps on real data, and the same work on one fixed batch, in turns."""
+    if jax.default_backend() == 'cpu':
+        model_config = dataclasses.replace(config.model, width=min(config.model.width, WIDTH_ON_CPU))
+        config = dataclasses.replace(config, model=model_config)
+    model, schedule = build_model(config.model), make_schedule(config.optim, 100, config.train.epochs)
+    optimizer = make_optimizer(config.optim, schedule)
+    step_fn = make_train_step(model, optimizer, schedule, mesh)
+    state = init_state(model, optimizer, config.data.image_size, config.seed, mesh)
+    feed = Feed(config, store, np.arange(len(store)), mesh, ENDLESS)
+    host, layout = _host_batch(config, store)
+    dummy = partial(_make_augment(mesh), **put_batch(host, mesh), layout=layout)
+    metrics: dict[str, jax.Array] = {}
+
+    def run(next_batch: Callable[[], dict[str, jax.Array]], steps: int) -> float:
+        nonlocal state, metrics
+        start = time.perf_counter()
+        for _ in range(steps):
+            state, metrics = step_fn(state, next_batch())
+        jax.block_until_ready(metrics)
+        return (time.perf_counter() - start) / steps
+
+    def real() -> dict[str, jax.Array]:
+        return feed.next_batch(metrics.get('loss'))
+
+    try:
+        run(dummy, 2)
+        run(real, 2)
+        steps = int(np.clip(4 * SECONDS / run(dummy, 2), 4, 1000))
+        dummy_seconds, real_seconds = [], []
+        for _ in range(3):
+            dummy_seconds.append(run(dummy, steps))
+            feed.waiting.restart()
+            real_seconds.append(run(real, steps))
+    finally:
+        feed.close()
+    return {
+        'network': DISPLAY_NAMES[config.model.name],
+        'width': config.model.width,
+        'placement': feed.placement,
+        'real_slices_per_second': config.train.batch_size / min(real_seconds),
+        'dummy_slices_per_second': config.train.batch_size / min(dummy_seconds),
+        'real_of_dummy_percent': 100 * min(dummy_seconds) / min(real_seconds),
+        'waited_percent': feed.waiting.percent(),
+    }
+
+
+def _stream(config: Config, store: SliceStore, clock: Clock | None = None) -> Any:
+    rows, batch_size = np.arange(len(store)), config.train.batch_size
+    return train_batches(store, rows, config.data.target, config.augment, batch_size, ENDLESS, config.seed, clock=clock)
+
+
+def _host_batch(config: Config, store: SliceStore) -> tuple[dict[str, np.ndarray], Any]:
+    """One batch as it is transferred, and the layout of its draws."""
+    stream = iter(_stream(config, store))
+    batch = next(stream)
+    stream.close()
+    host = {'images': batch['image'], 'masks': batch['mask'], 'words': as_words(batch['draws'])}
+    return host, batch['draws'].dtype
+
+
+def _make_augment(mesh: jax.sharding.Mesh) -> Any:
+    return jax.jit(augment_records, static_argnames='layout', out_shardings=batch_sharding(mesh))
+
+
+def _row(stage: str, seconds: float, batch_size: int, what: str) -> Row:
+    return Row(stage, batch_size / seconds, 1e6 * seconds / batch_size, what)
+
+
+def _best(
+    work: Callable[[int], Any], look: Callable[[], dict[str, float]] = dict
+) -> tuple[float, int, dict[str, float]]:
+    """Seconds per call in the best of several rounds, the calls of that round, and what `look` saw of it."""
+    start, calls = time.perf_counter(), 0
+    while calls < 3 or time.perf_counter() - start < SECONDS / 5:  # warms up, and tells how many make a round
+        work(calls)
+        calls += 1
+    calls = max(3, int(calls * SECONDS / (time.perf_counter() - start)))
+    rounds = []
+    for number in range(ROUNDS):
+        look()
+        start = time.perf_counter()
+        for call in range(number * calls, (number + 1) * calls):
+            work(call)
+        rounds.append(((time.perf_counter() - start) / calls, calls, look()))
+    return min(rounds, key=lambda each: each[0])
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """This thread, and those that it starts, share one core (where the system can do that)."""
+    if not hasattr(os, 'sched_setaffinity'):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)

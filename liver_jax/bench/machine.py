@@ -1,0 +1,31 @@
+"""What a benchmark ran on, beside its numbers."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, devices and versions."""
+    return {
+        'processor': _processor(),
+        'cores': os.cpu_count(),
+        'device': jax.devices()[0].device_kind,
+        'devices': jax.device_count(),
+        'versions': {
+            'python': platform.python_version(),
+            **{name: version(name) for name in ('jax', 'numpy', 'grain')},
+        },
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(': ')[2] for line in lines if line.startswith('model name')), platform.processor())

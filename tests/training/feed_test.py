@@ -1,0 +1,147 @@
+"""Batches on the devices: both placements give the same bits, and the waiting is measured."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from liver_jax.data.augment import augment_batch
+from liver_jax.data.store import SliceStore
+from liver_jax.data.stream import train_batches
+from liver_jax.runtime.mesh import batch_sharding, make_mesh
+from liver_jax.runtime.telemetry import read_history
+from liver_jax.training import feed as feed_module
+from liver_jax.training import loop, waiting
+from liver_jax.training.feed import Feed
+
+ROWS = np.arange(3, 27)
+STEPS = 40
+
+
+@pytest.fixture(scope='module')
+def store(config):
+    return SliceStore(Path(config.data.store))
+
+
+def make_feed(config, store, placement, devices=8):
+    placed = dataclasses.replace(config, data=dataclasses.replace(config.data, placement=placement))
+    return Feed(placed, store, ROWS, make_mesh(devices), STEPS)
+
+
+def take(feed, steps, under_way=None):
+    """Batches as numpy, fetched as the loop does: nothing may be copied to a device by accident."""
+    batches = []
+    for _ in range(steps):
+        with jax.transfer_guard('disallow'):
+            batch = feed.next_batch(under_way)
+        batches.append(jax.device_get(batch))
+    return batches
+
+
+def assert_same(batches, others):
+    assert len(batches) == len(others)
+    jax.tree.map(np.testing.assert_array_equal, batches, others)
+
+
+@pytest.mark.parametrize('devices', [1, 8])
+def test_both_placements_give_the_same_bits(config, store, devices):
+    host, device = (make_feed(config, store, placement, devices) for placement in ('host', 'device'))
+    assert_same(take(host, 12), take(device, 12))
+    with jax.transfer_guard('disallow'):
+        batch = device.next_batch(None)
+    assert batch['image'].sharding.is_equivalent_to(batch_sharding(make_mesh(devices)), 4)
+    host.close()
+    device.close()
+
+
+def test_a_batch_is_the_augmentation_of_its_slices(config, store):
+    arguments = store, ROWS, config.data.target, config.augment, config.train.batch_size, STEPS, config.seed
+    raw = next(iter(train_batches(*arguments)))
+    draws = {name: raw['draws'][name] for name in raw['draws'].dtype.names}
+    expected = jax.jit(augment_batch)(raw['image'], raw['mask'], draws)
+    feed = make_feed(config, store, 'device')
+    for name, values in take(feed, 1)[0].items():
+        np.testing.assert_allclose(values, expected[name], atol=1e-6)
+    feed.close()
+
+
+@pytest.mark.parametrize('before', ['host', 'device'])
+@pytest.mark.parametrize('after', ['host', 'device'])
+def test_resume_is_exact_in_either_placement(config, store, before, after):
+    first = make_feed(config, store, before)
+    take(first, 5)
+    position = first.get_state()
+    assert position == {'next_index': 5}
+    second = make_feed(config, store, after)
+    second.set_state(position)
+    assert_same(take(first, 7), take(second, 7))
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize('threads', [0, 7])
+def test_batches_do_not_depend_on_the_number_of_threads(config, store, threads, monkeypatch):
+    import grain
+
+    from liver_jax.data import stream
+
+    expected = take(make_feed(config, store, 'device'), 12)
+    monkeypatch.setattr(stream, '_READ', grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads and 3))
+    assert_same(take(make_feed(config, store, 'device'), 12), expected)
+
+
+class Step:
+    """In place of what a step returns: done, or still at it."""
+
+    def __init__(self, done):
+        self.is_ready = lambda: done
+
+
+def slowly(monkeypatch, owner, name, seconds=0.01):
+    quick = getattr(owner, name)
+
+    def slow(*arguments):
+        time.sleep(seconds)
+        return quick(*arguments)
+
+    monkeypatch.setattr(owner, name, slow)
+
+
+@pytest.mark.parametrize(
+    ('owner', 'name', 'stage'), [(SliceStore, 'masks', 'gather'), (feed_module, 'put_batch', 'transfer')]
+)
+def test_a_slow_stage_makes_the_devices_wait_and_is_named(config, store, owner, name, stage, monkeypatch):
+    slowly(monkeypatch, owner, name)
+    monkeypatch.setattr(feed_module, 'augment_records', lambda images, *_, layout: images)  # at once
+    feed = make_feed(config, store, 'host')
+    take(feed, 30, Step(done=True))
+    assert feed.waiting.percent() > 60
+    assert f'most of it for {stage!r}' in feed.waiting.warning()
+    feed.close()
+
+
+def test_no_waiting_while_the_devices_are_at_work(config, store, monkeypatch):
+    slowly(monkeypatch, SliceStore, 'masks')
+    feed = make_feed(config, store, 'host')
+    take(feed, 30, Step(done=False))
+    assert feed.waiting.percent() == 0
+    assert feed.waiting.warning() is None
+    feed.close()
+
+
+def test_training_warns_and_logs_the_waiting(config, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(waiting, '_FEWEST', 2)
+    slowly(monkeypatch, SliceStore, 'masks', 0.1)
+    # A step with next to nothing to do: the stream is slower.
+    step = jax.jit(lambda batch: {'loss': batch['mask'].mean(), 'learning_rate': batch['image'].mean()})
+    monkeypatch.setattr(loop, 'make_train_step', lambda *_: lambda state, batch: (state, step(batch)))
+    slow = dataclasses.replace(config, data=dataclasses.replace(config.data, placement='host'))
+    loop.train(slow, tmp_path / 'run')
+    percents = [row['train/data_wait_percent'] for row in read_history(tmp_path / 'run') if 'train/loss' in row]
+    assert max(percents) > waiting.TOO_MUCH
+    warnings = [record.message for record in caplog.records if 'waited for data' in record.message]
+    assert 1 <= len(warnings) <= slow.train.epochs
+    assert "'gather'; data.placement='device'" in warnings[0]
