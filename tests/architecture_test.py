@@ -24,7 +24,7 @@ SOLE_IMPORTERS = {
     'tensorboardX': 'runtime/telemetry.py',
     'skimage': 'metrics/ssim.py',
 }
-WORKER_MODULES = ('stream', 'draws', 'store', 'layouts', 'volumes', 'prepare', 'splits', 'phantom')
+WORKER_MODULES = ('stream', 'draws', 'store', 'layouts', 'volumes', 'prepare', 'splits', 'certificate', 'phantom')
 
 
 def imports(path: Path) -> set[str]:
