@@ -24,7 +24,11 @@ SOLE_IMPORTERS = {
     'tensorboardX': 'runtime/telemetry.py',
     'skimage': 'metrics/ssim.py',
 }
+<<<<<<< HEAD
 WORKER_MODULES = ('stream', 'clock', 'draws', 'records', 'store', 'layouts', 'volumes', 'prepare', 'splits', 'phantom')
+=======
+WORKER_MODULES = ('stream', 'draws', 'store', 'layouts', 'volumes', 'prepare', 'splits', 'certificate', 'phantom')
+>>>>>>> 157ca9b691a14731d310754f4bfe4a47256ff104
 
 
 def imports(path: Path) -> set[str]:

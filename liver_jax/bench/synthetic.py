@@ -20,7 +20,9 @@ def synthetic_store(folder: Path, slices: int, config: DataConfig) -> SliceStore
     for number in range(PATIENTS):
         images, liver, tumor = (rng.integers(0, 256, shape, np.uint8) for _ in range(3))
         entries = [{'slice': index, 'liver_mm2': 1.0, 'tumor_mm2': 1.0} for index in range(each)]
-        cases.append({'name': f'random-{number}', 'patient': f'random-{number}', 'slices': entries})
+        name = f'random-{number}'
+        about = {'name': name, 'patient': name, 'content_sha256': name, 'spacing_mm': [1.0, 1.0, 1.0]}
+        cases.append({**about, 'slices': entries})
         parts.append(folder / 'parts' / f'{number}')
         parts[-1].parent.mkdir(parents=True, exist_ok=True)
         arrays = {'images': images, 'liver': np.maximum(liver, tumor), 'tumor': tumor}

@@ -48,9 +48,10 @@ def make_split(store: SliceStore, config: SplitConfig) -> Split:
     count, least = len(order), config.folds or len(PARTS)
     if count < least:
         what = f'split.folds={config.folds}' if config.folds else 'train, val and test'
+        way_out = 'set split.folds lower' if config.folds else "set split.by='slice' and mind its warning"
         raise UserError(
             f'{store.path}: slices of {count} {config.by}s; expected at least {least} for {what}; '
-            "add volumes, or set split.by='slice' and mind its warning"
+            f'add volumes, or {way_out}'
         )
     if config.by == 'patient':
         _check_contents(store)

@@ -34,7 +34,12 @@ def choose_external(
     store = SliceStore(
         prepare(
             dataclasses.replace(
-                data, raw=str(raw.absolute()), patients='', store=str(workdir.absolute() / 'external' / key)
+                data,
+                raw=str(raw.absolute()),
+                images='',
+                labels='',
+                patients='',
+                store=str(workdir.absolute() / 'external' / key),
             )
         )
     )

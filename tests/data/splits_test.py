@@ -188,6 +188,23 @@ def test_the_split_of_another_store_is_refused(tmp_path, store):
 
 
 @pytest.mark.parametrize(
+    ('field', 'value', 'said'),
+    [
+        ('patient', 'p99', r'patient of volume-\d+ is p99, but p\d\d in .*store'),
+        ('content', 'abc', r'content of volume-\d+ is abc, but hash of \d+ in .*store'),
+    ],
+)
+def test_a_forged_split_is_refused_by_what_the_store_knows(tmp_path, store, field, value, said):
+    """Certificate and digest are made anew: nothing in the file itself is wrong."""
+    split = make_split(store, BY_PATIENT)
+    split.parts['val'][0] = dataclasses.replace(split.parts['val'][0], **{field: value})
+    write_split(tmp_path / 'split.json', split)
+    assert read_record(tmp_path / 'split.json').digest == split.digest
+    with pytest.raises(UserError, match=rf'split\.json: {said}; delete it'):
+        read_split(tmp_path / 'split.json', store)
+
+
+@pytest.mark.parametrize(
     ('damage', 'said'),
     [
         ('{', 'not a readable split'),
