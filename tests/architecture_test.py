@@ -24,11 +24,8 @@ SOLE_IMPORTERS = {
     'tensorboardX': 'runtime/telemetry.py',
     'skimage': 'metrics/ssim.py',
 }
-<<<<<<< HEAD
-WORKER_MODULES = ('stream', 'clock', 'draws', 'records', 'store', 'layouts', 'volumes', 'prepare', 'splits', 'phantom')
-=======
-WORKER_MODULES = ('stream', 'draws', 'store', 'layouts', 'volumes', 'prepare', 'splits', 'certificate', 'phantom')
->>>>>>> 157ca9b691a14731d310754f4bfe4a47256ff104
+# All of data but what runs on the device: spawned processes import it, and JAX would take them seconds.
+WORKER_MODULES = sorted(path.stem for path in (PACKAGE / 'data').glob('*.py') if path.stem != 'augment')
 
 
 def imports(path: Path) -> set[str]:
