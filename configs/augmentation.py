@@ -7,12 +7,16 @@
 
 from ml_collections import ConfigDict
 
+from liver_jax.errors import UserError
+
 
 def preset(name: str) -> ConfigDict:
     """The preset of that name."""
     presets = {'light': light, 'nnunet': nnunet}
     if name not in presets:
-        raise ValueError(f'augmentation {name!r} is not known; known: {", ".join(presets)}')
+        raise UserError(
+            f'augmentation {name!r} (after the colon of --config) is not known; known: {", ".join(presets)}'
+        )
     return presets[name]()
 
 
@@ -41,8 +45,8 @@ def light() -> ConfigDict:
     augment.factor_center = 0.65  # the intensity that stays, in units of the window: 0.65 is 100 HU, liver
     augment.contrast = 0.3  # probability of scaling about the slice's mean
     augment.contrast_range = (0.8, 1.25)  # >1 raises contrast
-    augment.low_resolution = 0.0  # probability of going through a coarser grid
-    augment.low_resolution_range = (0.5, 1.0)  # its side, as part of the slice's
+    augment.coarsen = 0.0  # probability of going through a coarser grid
+    augment.coarsen_range = (0.5, 1.0)  # its side, as part of the slice's
     augment.gamma_inverted = 0.0  # probability of a power law on the negative image
     augment.gamma = 0.3  # probability of a power law
     augment.gamma_range = (0.75, 1.33)  # the exponent of both; <1 brightens, inverted it darkens
@@ -54,8 +58,9 @@ def nnunet() -> ConfigDict:
     """What nnU-Net trains 2D networks with (nnunetv2 2.8, `nnUNetTrainer.get_training_transforms`), single channel.
 
     nnU-Net works on intensities clipped to -17..201 HU, less the mean of the foreground, divided by its standard
-    deviation: for LiTS 99.4 and 39.4 HU. One of its units is thus 39.4 / 400 = 0.0985 of our window (-160..240 HU), and
-    its zero lies at (99.4 + 160) / 400 = 0.65. What acts per channel with probability 1/2 has half the probability here.
+    deviation: for LiTS 99.4 and 39.4 HU. One of its units is thus 39.4 / 400 = 0.0985 of our window (-160..240 HU),
+    and its zero lies at (99.4 + 160) / 400 = 0.65. What acts per channel with probability 1/2 has half the
+    probability here. It draws contrast, factor and gamma half below 1 and half above, we log-uniformly.
     """
     augment = ConfigDict()
     augment.flip = 0.5  # mirroring of both axes in the plane
@@ -80,8 +85,8 @@ def nnunet() -> ConfigDict:
     augment.factor_center = 0.65  # its zero, see above
     augment.contrast = 0.15  # about the slice's mean, as here
     augment.contrast_range = (0.75, 1.25)  # the factor
-    augment.low_resolution = 0.125  # 0.25, and 0.5 per channel
-    augment.low_resolution_range = (0.5, 1.0)  # the coarse side
+    augment.coarsen = 0.125  # 0.25, and 0.5 per channel
+    augment.coarsen_range = (0.5, 1.0)  # the coarse side
     augment.gamma_inverted = 0.1  # its GammaTransform with p_invert_image=1
     augment.gamma = 0.3  # and with 0
     augment.gamma_range = (0.7, 1.5)  # the exponent

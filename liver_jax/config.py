@@ -19,7 +19,7 @@ _OVERLAP = ('dice', 'iou', 'precision', 'recall', 'f1')
 # The transforms in the order in which they are applied; AugmentConfig has the probability of each under its name.
 AUGMENTATIONS = (
     'flip', 'flip_rows', 'rotate', 'scale', 'shift', 'elastic', 'noise', 'blur', 'brightness', 'factor', 'contrast',
-    'low_resolution', 'gamma_inverted', 'gamma',
+    'coarsen', 'gamma_inverted', 'gamma',
 )  # fmt: skip
 MONITORS = ('loss', 'ssim', 'ssim_case', *(f'{s}_{over}' for over in ('image', 'case', 'pooled') for s in _OVERLAP))
 
@@ -100,8 +100,8 @@ class AugmentConfig:
     factor_center: float
     contrast: float
     contrast_range: tuple[float, float]
-    low_resolution: float
-    low_resolution_range: tuple[float, float]
+    coarsen: float
+    coarsen_range: tuple[float, float]
     gamma_inverted: float
     gamma: float
     gamma_range: tuple[float, float]
@@ -117,12 +117,14 @@ class AugmentConfig:
             check(f'augment.{name}', (low, high), 0 < low <= high, '(low, high) with 0 < low <= high')
         low, high = self.blur_range  # a kernel of three sigma to each side must fit into the smallest slice
         check('augment.blur_range', (low, high), 0 < low <= high <= 4, '(low, high) with 0 < low <= high <= 4 pixels')
-        low, high = self.low_resolution_range
-        check('augment.low_resolution_range', (low, high), 0 < low <= high <= 1, '(low, high) with 0 < low <= high <= 1')
+        low, high = self.coarsen_range
+        check('augment.coarsen_range', (low, high), 0 < low <= high <= 1, '(low, high) with 0 < low <= high <= 1')
         for name in ('rotate_degrees', 'shift_fraction', 'elastic_fraction', 'noise_std', 'brightness_delta'):
             value = getattr(self, name)
             check(f'augment.{name}', value, value >= 0, 'zero or more')
-        check('augment.factor_center', self.factor_center, 0 <= self.factor_center <= 1, 'a place in the window, 0 to 1')
+        check(
+            'augment.factor_center', self.factor_center, 0 <= self.factor_center <= 1, 'a place in the window, 0 to 1'
+        )
         check('augment.elastic_grid', self.elastic_grid, 2 <= self.elastic_grid <= 64, '2 to 64 control points')
 
 

@@ -23,7 +23,7 @@ def to_unit(images: jax.Array) -> jax.Array:
 def _augment(image: jax.Array, mask: jax.Array, draws: Draws) -> dict[str, jax.Array]:
     both = jnp.stack([image, mask], axis=-1).astype(jnp.float32) / 255
     rows, columns = _source_coordinates(image.shape, draws)
-    both = _interpolate(both, rows, columns)
+    both = jnp.minimum(_interpolate(both, rows, columns), 1)  # rounding of the weights takes it past 1
     return {'image': _intensity(both[..., 0], draws)[..., None], 'mask': both[..., 1:]}
 
 

@@ -86,19 +86,24 @@ _FIRST_LOG = 6  # of the rows below; these and the following are drawn as logari
 def _ranges(config: AugmentConfig) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Names; then as columns: probability, lower end, span, identity."""
     angle, delta = math.radians(config.rotate_degrees), config.brightness_delta
-    rows = {
+    gammas = _logarithms(config.gamma_range)
+    rows: dict[str, tuple[float, tuple[float, float], float]] = {
         'flip': (config.flip, (1, 1), 0),
         'flip_rows': (config.flip_rows, (1, 1), 0),
         'angle': (config.rotate, (-angle, angle), 0),
         'noise_std': (config.noise, (0, config.noise_std), 0),
         'brightness': (config.brightness, (-delta, delta), 0),
-        'zoom': (config.low_resolution, config.low_resolution_range, 1),
-        'scale': (config.scale, np.log(config.scale_range), 1),
-        'factor': (config.factor, np.log(config.factor_range), 1),
-        'contrast': (config.contrast, np.log(config.contrast_range), 1),
-        'gamma_inverted': (config.gamma_inverted, np.log(config.gamma_range), 1),
-        'gamma': (config.gamma, np.log(config.gamma_range), 1),
+        'zoom': (config.coarsen, config.coarsen_range, 1),
+        'scale': (config.scale, _logarithms(config.scale_range), 1),
+        'factor': (config.factor, _logarithms(config.factor_range), 1),
+        'contrast': (config.contrast, _logarithms(config.contrast_range), 1),
+        'gamma_inverted': (config.gamma_inverted, gammas, 1),
+        'gamma': (config.gamma, gammas, 1),
     }
     table = np.array([(chance, low, high - low, identity) for chance, (low, high), identity in rows.values()])
     probability, low, span, identity = table.astype(np.float32).T[..., None]
     return tuple(rows), probability, low, span, identity
+
+
+def _logarithms(ends: tuple[float, float]) -> tuple[float, float]:
+    return math.log(ends[0]), math.log(ends[1])
