@@ -65,6 +65,12 @@ def blur_kernel(sigmas: np.ndarray, radius: int) -> np.ndarray:
     return weights / (2 * weights.sum(axis=-1, keepdims=True) - 1)
 
 
+def blur_sigmas(kernels: np.ndarray) -> np.ndarray:
+    """The sigmas of `blur_kernel`; zero where nothing is blurred."""
+    ratio = kernels[..., 1] / kernels[..., 0]
+    return np.where(ratio > 0, np.sqrt(-0.5 / np.log(np.clip(ratio, 1e-30, 1 - 1e-6))), 0)
+
+
 def _blur_radius(config: AugmentConfig) -> int:
     """Three of the largest sigma, as in nnU-Net, whether or not slices are blurred: shapes do not depend on that."""
     return math.ceil(3 * config.blur_range[1])
