@@ -3,13 +3,16 @@
     liver-jax compare --config=configs/default.py --config.data.raw=PATH --workdir=runs/default
 
 Any field can be set on the command line: `--config.optim.learning_rate=3e-4`. Choices are checked by
-`liver_jax/config.py`, which names the field and the nearest known name when something is off.
+`liver_jax/config.py`, which names the field and the nearest known name when something is off. The augmentation is a
+preset of `configs/augmentation.py`, named after a colon: `--config=configs/default.py:nnunet`.
 """
 
 from ml_collections import ConfigDict
 
+from configs import augmentation
 
-def get_config() -> ConfigDict:
+
+def get_config(augment: str = 'light') -> ConfigDict:
     """The default experiment: tumour, split by patient, 128x128, Adam and binary cross-entropy."""
     config = ConfigDict()
     config.seed = 0  # of the initial parameters, the order of slices and the augmentation; both networks share it
@@ -39,7 +42,7 @@ def get_config() -> ConfigDict:
     split.stratify = True  # give every part its share of patients with little and with much tumour
     split.seed = 0  # of the shuffle before the cut
 
-    config.augment = _augment()
+    config.augment = augmentation.preset(augment)
 
     config.model = model = ConfigDict()
     model.name = 'unet'  # 'unet' or 'resunet'; `compare` trains both and ignores this
@@ -70,27 +73,3 @@ def get_config() -> ConfigDict:
     evaluation.threshold = 0.5  # probability from which a pixel is foreground
 
     return config.lock()
-
-
-def _augment() -> ConfigDict:
-    """Each transform: probability per slice in [0, 1], and range."""
-    augment = ConfigDict()
-    augment.flip = 0.5  # probability of a left-right mirror image
-    augment.rotate = 0.5  # probability of a rotation
-    augment.rotate_degrees = 15.0  # drawn from [-this, this]
-    augment.scale = 0.5  # probability of zooming
-    augment.scale_range = (0.85, 1.2)  # >1 magnifies
-    augment.shift = 0.5  # probability of a shift
-    augment.shift_fraction = 0.08  # drawn from [-this, this] of the side, for rows and columns
-    augment.elastic = 0.2  # probability of an elastic deformation
-    augment.elastic_grid = 5  # control points per side of the coarse grid
-    augment.elastic_fraction = 0.02  # standard deviation of a control point's displacement, as part of the side
-    augment.brightness = 0.3  # probability of adding a constant
-    augment.brightness_delta = 0.1  # drawn from [-this, this], in units of the window
-    augment.contrast = 0.3  # probability of scaling about the slice's mean
-    augment.contrast_range = (0.8, 1.25)  # >1 raises contrast
-    augment.gamma = 0.3  # probability of a power law
-    augment.gamma_range = (0.75, 1.33)  # the exponent; <1 brightens
-    augment.noise = 0.3  # probability of Gaussian noise
-    augment.noise_std = 0.03  # drawn from [0, this], in units of the window
-    return augment

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from configs import default
 
 
-def get_config() -> ConfigDict:
+def get_config(augment: str = 'light') -> ConfigDict:
     """Width 64 (31 M parameters in the U-Net), bfloat16 activations."""
-    config = default.get_config()
+    config = default.get_config(augment)
     config.data.workers = 4
     config.model.width = 64
     config.model.dtype = 'bfloat16'

@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 from configs import default
 
 
-def get_config() -> ConfigDict:
+def get_config(augment: str = 'light') -> ConfigDict:
     """Small networks (1.9 M parameters in the U-Net), so that a CPU can follow."""
-    config = default.get_config()
+    config = default.get_config(augment)
     config.data.store = 'stores/original'
     config.data.target = 'liver_or_tumor'
     config.split.by = 'slice'

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from configs import default
 
 
-def get_config() -> ConfigDict:
+def get_config(augment: str = 'light') -> ConfigDict:
     """64x64 slices and 0.5 M parameters."""
-    config = default.get_config()
+    config = default.get_config(augment)
     config.data.raw = 'demo/raw'
     config.data.store = 'demo/store'
     config.data.image_size = 64

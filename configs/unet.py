@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from configs import default
 
 
-def get_config() -> ConfigDict:
+def get_config(augment: str = 'light') -> ConfigDict:
     """The default experiment with the U-Net."""
-    config = default.get_config()
+    config = default.get_config(augment)
     config.model.name = 'unet'
     return config.lock()

@@ -74,6 +74,8 @@ def parse_flags(name: str, command: Command, arguments: list[str]) -> FlagValues
         raise UserError(unknown_name('flag', f'--{error.flagname}', [f'--{flag}' for flag in command.flags])) from error
     except flags.Error as error:
         raise UserError(f'{_last_line(error)}; see liver-jax {name} --help') from error
+    except UserError:  # a config file's own word, such as an augmentation that it does not know
+        raise
     except Exception as error:  # whatever the code of a config file may raise
         raise UserError(_config_error(paths, arguments, error)) from error
     if paths and not isinstance(loaded, ConfigDict):

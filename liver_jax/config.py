@@ -16,6 +16,11 @@ Network = Literal['unet', 'resunet']
 NETWORKS: tuple[Network, ...] = typing.get_args(Network)
 PATIENT_SOURCES = ('', 'signature', 'volume')  # of data.patients, beside a CSV
 _OVERLAP = ('dice', 'iou', 'precision', 'recall', 'f1')
+# The transforms in the order in which they are applied; AugmentConfig has the probability of each under its name.
+AUGMENTATIONS = (
+    'flip', 'flip_rows', 'rotate', 'scale', 'shift', 'elastic', 'noise', 'blur', 'brightness', 'factor', 'contrast',
+    'coarsen', 'gamma_inverted', 'gamma',
+)  # fmt: skip
 MONITORS = ('loss', 'ssim', 'ssim_case', *(f'{s}_{over}' for over in ('image', 'case', 'pooled') for s in _OVERLAP))
 
 
@@ -74,6 +79,7 @@ class AugmentConfig:
     """Probability and range of each transform."""
 
     flip: float
+    flip_rows: float
     rotate: float
     rotate_degrees: float
     scale: float
@@ -83,26 +89,42 @@ class AugmentConfig:
     elastic: float
     elastic_grid: int
     elastic_fraction: float
-    brightness: float
-    brightness_delta: float
-    contrast: float
-    contrast_range: tuple[float, float]
-    gamma: float
-    gamma_range: tuple[float, float]
     noise: float
     noise_std: float
+    blur: float
+    blur_range: tuple[float, float]
+    brightness: float
+    brightness_delta: float
+    factor: float
+    factor_range: tuple[float, float]
+    factor_center: float
+    contrast: float
+    contrast_range: tuple[float, float]
+    coarsen: float
+    coarsen_range: tuple[float, float]
+    gamma_inverted: float
+    gamma: float
+    gamma_range: tuple[float, float]
+    gamma_keeps_stats: bool
 
     def __post_init__(self) -> None:
         """Check probabilities and ranges."""
-        for name in ('flip', 'rotate', 'scale', 'shift', 'elastic', 'brightness', 'contrast', 'gamma', 'noise'):
+        for name in AUGMENTATIONS:
             value = getattr(self, name)
             check(f'augment.{name}', value, 0 <= value <= 1, 'a probability in [0, 1]')
-        for name in ('scale_range', 'contrast_range', 'gamma_range'):
+        for name in ('scale_range', 'factor_range', 'contrast_range', 'gamma_range'):
             low, high = getattr(self, name)
             check(f'augment.{name}', (low, high), 0 < low <= high, '(low, high) with 0 < low <= high')
-        for name in ('rotate_degrees', 'shift_fraction', 'elastic_fraction', 'brightness_delta', 'noise_std'):
+        low, high = self.blur_range  # a kernel of three sigma to each side must fit into the smallest slice
+        check('augment.blur_range', (low, high), 0 < low <= high <= 4, '(low, high) with 0 < low <= high <= 4 pixels')
+        low, high = self.coarsen_range
+        check('augment.coarsen_range', (low, high), 0 < low <= high <= 1, '(low, high) with 0 < low <= high <= 1')
+        for name in ('rotate_degrees', 'shift_fraction', 'elastic_fraction', 'noise_std', 'brightness_delta'):
             value = getattr(self, name)
             check(f'augment.{name}', value, value >= 0, 'zero or more')
+        check(
+            'augment.factor_center', self.factor_center, 0 <= self.factor_center <= 1, 'a place in the window, 0 to 1'
+        )
         check('augment.elastic_grid', self.elastic_grid, 2 <= self.elastic_grid <= 64, '2 to 64 control points')
 
 

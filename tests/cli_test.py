@@ -102,6 +102,14 @@ def test_a_group_of_commands_lists_its_own(arguments):
         (['train', CONFIG], '--workdir is missing; expected the run folder'),
         (['evaluate', '--workdir=x', '--split=train'], '--split=train: value should be one of <val|test>'),
         (['phantom', '--out=x', '--patients=-1'], '--patients=-1: -1 is not a non-negative integer'),
+        (
+            ['train', CONFIG + ':nnunt', '--workdir=x'],
+            "'nnunt' (after the colon of --config) is not known; known: light",
+        ),
+        (
+            ['prepare', CONFIG + ':nnunet', '--config.augment.blur=2'],
+            'field augment.blur is 2.0; expected a probability',
+        ),
         (['prepare', CONFIG, '--config.data.image_size=big'], '--config.data.image_size=big: invalid literal for int'),
         (['prepare', CONFIG, '--config.data.image_size=100'], 'data.image_size is 100; expected a multiple of 16'),
     ],

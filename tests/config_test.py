@@ -4,6 +4,7 @@ import ast
 import copy
 import dataclasses
 import importlib
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from configs import default
+from configs import augmentation, default
 from liver_jax.config import Config, config_differences, config_from, config_to_json, field_names
 from liver_jax.config_fields import unknown_name
 from liver_jax.errors import UserError
 
-CONFIGS = sorted(path.stem for path in Path(default.__file__).parent.glob('*.py'))
+CONFIGS = sorted({path.stem for path in Path(default.__file__).parent.glob('*.py')} - {'augmentation'})
+PRESETS = ['light', 'nnunet']
 
 
 def values(**fields: Any) -> dict[str, Any]:
@@ -45,8 +47,10 @@ def assignments(source: str) -> Iterator[tuple[str, str]]:
             yield field, '\n'.join(lines[node.lineno - 1 : node.end_lineno])
 
 
-def test_every_field_of_the_default_is_known_and_explained_beside_it():
+@pytest.mark.parametrize('preset', PRESETS)
+def test_every_field_of_the_default_is_known_and_explained_beside_it(preset):
     fields = dict(assignments(Path(default.__file__).read_text()))
+    fields |= assignments(inspect.getsource(getattr(augmentation, preset)))
     groups = {field.name for field in dataclasses.fields(Config)} - {'seed'}
     assert set(fields) == set(field_names()) - groups
     assert [field for field, text in fields.items() if '  # ' not in text] == []
@@ -59,6 +63,25 @@ def test_every_config_is_valid_locked_and_gives_its_command(name):
     assert config.is_locked
     config_from(config.to_dict())
     assert f'--config=configs/{name}.py' in module.__doc__
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('preset', PRESETS)
+def test_every_config_takes_a_named_augmentation(name, preset):
+    module = importlib.import_module(f'configs.{name}')
+    config = module.get_config(preset)
+    assert config.augment.to_dict() == getattr(augmentation, preset)().to_dict()
+    config_from(config.to_dict())
+    # Nothing else depends on it.
+    assert {key: value for key, value in config.to_dict().items() if key != 'augment'} == {
+        key: value for key, value in module.get_config().to_dict().items() if key != 'augment'
+    }
+    assert module.get_config().augment.to_dict() == augmentation.light().to_dict()
+
+
+def test_an_unknown_augmentation_is_told_the_known_ones():
+    with pytest.raises(UserError, match=r"augmentation 'nnunt' .* is not known; known: light, nnunet"):
+        default.get_config('nnunt')
 
 
 def test_configs_differ_from_the_default_only_where_they_say():
@@ -151,6 +174,18 @@ def test_missing_fields_are_named():
         ('augment__scale_range', (0.0, 1.0), '(low, high) with 0 < low <= high'),
         ('augment__gamma_range', (1.2, 0.8), '(low, high) with 0 < low <= high'),
         ('augment__elastic_grid', 1, '2 to 64 control points'),
+        ('augment__flip_rows', -0.1, 'a probability in [0, 1]'),
+        ('augment__blur', 1.5, 'a probability in [0, 1]'),
+        ('augment__factor', 2.0, 'a probability in [0, 1]'),
+        ('augment__coarsen', 1.01, 'a probability in [0, 1]'),
+        ('augment__gamma_inverted', -1.0, 'a probability in [0, 1]'),
+        ('augment__blur_range', (0.0, 1.0), '(low, high) with 0 < low <= high <= 4 pixels'),
+        ('augment__blur_range', (1.0, 5.0), '(low, high) with 0 < low <= high <= 4 pixels'),
+        ('augment__coarsen_range', (0.5, 1.5), '(low, high) with 0 < low <= high <= 1'),
+        ('augment__coarsen_range', (0.0, 1.0), '(low, high) with 0 < low <= high <= 1'),
+        ('augment__factor_range', (1.2, 0.8), '(low, high) with 0 < low <= high'),
+        ('augment__factor_center', 65.0, 'a place in the window, 0 to 1'),
+        ('augment__gamma_keeps_stats', 1, 'True or False'),
         ('model__width', 0, '1 to 1024 channels'),
         ('model__depth', 9, '1 to 8 levels'),
         ('model__prior', 0.0, 'a probability between 0 and 1'),

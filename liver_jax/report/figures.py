@@ -1,4 +1,4 @@
-"""What every figure of the report shares: colours, the warning in the foot, and an atomic way to a PNG.
+"""What every figure of the report shares: colours, outlines, the warning in the foot, and an atomic way to a PNG.
 
 All figures use matplotlib's object interface with the Agg canvas, never pyplot: pyplot keeps global state,
 which leaks memory in long runs and is not safe beside other threads.
@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -42,6 +44,21 @@ def wrap_to_width(text: str, inches: float, points: float) -> str:
     """Breaks `text` into lines that fit `inches` at a font size of `points`, in matplotlib's own font."""
     mean_letter = 0.62 * points / 72
     return '\n'.join(textwrap.wrap(text, max(8, int(inches / mean_letter))))
+
+
+def draw_outline(cell: Axes, mask: np.ndarray, colour: str, points: float) -> None:
+    """Draws the edge of [H, W] `mask` along its pixels' borders.
+
+    Each pixel counts four times in each direction, because a contour drawn through the pixels' centres would
+    turn a single pixel into a diamond of half its size. The rim of background closes contours at the border.
+    """
+    if not mask.any():
+        return
+    finer = np.kron(np.pad(mask.astype(np.float32), 1), np.ones((4, 4), np.float32))
+    rows, columns = ((np.arange(length) + 0.5) / 4 - 1.5 for length in finer.shape)
+    limits = cell.get_xlim(), cell.get_ylim()
+    cell.contour(columns, rows, finer, levels=[0.5], colors=[colour], linewidths=points)
+    cell.set(xlim=limits[0], ylim=limits[1])
 
 
 def save_png(figure: Figure, path: Path) -> None:

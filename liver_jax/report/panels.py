@@ -21,6 +21,7 @@ from liver_jax.report.figures import (
     ON_DARK,
     TRUTH_FILL,
     WARNING_COLOUR,
+    draw_outline,
     network_colours,
     save_png,
     wrap_to_width,
@@ -180,13 +181,13 @@ def _draw_row(cells: Sequence[Axes], panel: Panel, colours: dict[str, str], box:
     thin = 0.4 * thick
     _draw_image(cells[1], panel.image, view, ('truth' if panel.truth.any() else 'truth: none') + magnified)
     _draw_fill(cells[1], panel.truth, TRUTH_FILL, FILL_ALPHA)
-    _draw_outline(cells[1], panel.truth, 'white', thin)
+    draw_outline(cells[1], panel.truth, 'white', thin)
     for cell, (name, colour) in zip(cells[2:], colours.items(), strict=False):
         prediction = panel.predictions[name]
         _draw_image(cell, panel.image, view, f'{name}   Dice {_score(panel.dice.get(name))}')
         _draw_fill(cell, prediction, colour, FILL_ALPHA)
-        _draw_outline(cell, prediction, colour, thick)
-        _draw_outline(cell, panel.truth, 'white', thin)
+        draw_outline(cell, prediction, colour, thick)
+        draw_outline(cell, panel.truth, 'white', thin)
     if len(colours) == 2:
         (first, first_colour), (second, second_colour) = colours.items()
         only_first = panel.predictions[first] & ~panel.predictions[second]
@@ -195,7 +196,7 @@ def _draw_row(cells: Sequence[Axes], panel: Panel, colours: dict[str, str], box:
         _draw_image(cells[-1], panel.image, view, f'disagreement   {count:,} px')
         _draw_fill(cells[-1], only_first, first_colour, DISAGREEMENT_ALPHA)
         _draw_fill(cells[-1], only_second, second_colour, DISAGREEMENT_ALPHA)
-        _draw_outline(cells[-1], panel.truth, 'white', thin)
+        draw_outline(cells[-1], panel.truth, 'white', thin)
 
 
 def _box_around(panel: Panel) -> Box | None:
@@ -233,21 +234,6 @@ def _draw_fill(cell: Axes, mask: np.ndarray, colour: str, alpha: float) -> None:
     layer = np.zeros((*mask.shape, 4), np.float32)
     layer[mask.astype(bool)] = to_rgba(colour, alpha)
     cell.imshow(layer, interpolation='nearest', extent=cell.images[0].get_extent())
-
-
-def _draw_outline(cell: Axes, mask: np.ndarray, colour: str, points: float) -> None:
-    """Draws the edge of [H, W] `mask` along its pixels' borders.
-
-    Each pixel counts four times in each direction, because a contour drawn through the pixels' centres would
-    turn a single pixel into a diamond of half its size. The rim of background closes contours at the border.
-    """
-    if not mask.any():
-        return
-    finer = np.kron(np.pad(mask.astype(np.float32), 1), np.ones((4, 4), np.float32))
-    rows, columns = ((np.arange(length) + 0.5) / 4 - 1.5 for length in finer.shape)
-    limits = cell.get_xlim(), cell.get_ylim()
-    cell.contour(columns, rows, finer, levels=[0.5], colors=[colour], linewidths=points)
-    cell.set(xlim=limits[0], ylim=limits[1])
 
 
 def _legend(colours: dict[str, str], magnified: bool) -> list[Artist]:
