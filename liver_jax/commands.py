@@ -60,6 +60,7 @@ def _inspect(values: FlagValues) -> None:
 
         images, masks = (np.stack([getattr(each, name) for each in snapshots]) for name in ('image', 'tumor'))
         draw_augmentation_sheet(_path(values.augment), images, masks, config.augment, config.seed)
+        print(f'written: {values.augment}')
     refused = [case['case'] for case in report['cases'] if case['verdict'] == 'refuse']
     if refused:
         raise UserError(

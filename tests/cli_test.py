@@ -14,7 +14,8 @@ from liver_jax.data.volumes import write_nifti
 ROOT = Path(__file__).parent.parent
 COMMANDS = {
     'phantom': ['--out', '--patients', '--seed'],
-    'prepare': ['--config'],
+    'inspect': ['--dir', '--config', '--json', '--sheet', '--augment'],
+    'prepare': ['--config', '--shard', '--merge'],
     'train': ['--config', '--workdir'],
     'evaluate': ['--workdir', '--checkpoint', '--split', '--raw', '--keep_training_cases'],
     'compare': ['--config', '--workdir'],
@@ -85,7 +86,7 @@ def test_a_group_of_commands_lists_its_own(arguments):
         (['prepre'], "command 'prepre' is not known; did you mean 'prepare'?"),
         (
             ['--verbose'],
-            "command '--verbose' is not known; known: phantom, prepare, train, evaluate, compare, bench data",
+            "command '--verbose' is not known; known: phantom, inspect, prepare, train, evaluate, compare, bench data",
         ),
         (['bench', 'dtaa'], "command 'bench dtaa' is not known; did you mean 'bench data'?"),
         (['bench', '--json=x'], "command 'bench' is not known; did you mean 'bench data'?"),
@@ -94,6 +95,11 @@ def test_a_group_of_commands_lists_its_own(arguments):
         (['evaluate', '--workdri=x'], "flag '--workdri' is not known; did you mean '--workdir'?"),
         (['prepare', CONFIG, '--config.data.rwa=x'], "field 'data.rwa' is not known; did you mean 'data.raw'?"),
         (['train', CONFIG, '--config.optim.lr=1'], "'optim.lr' is not known; did you mean 'optim.learning_rate'?"),
+        (['prepare', CONFIG, '--shard=2/2'], '--shard=2/2: expected i/n with i from 0 to n - 1'),
+        (['prepare', CONFIG, '--shard=0/2', '--merge'], '--shard and --merge were both given'),
+        (['inspect'], 'no folder given; expected liver-jax inspect DIR'),
+        (['inspect', 'none'], 'none: no such folder'),
+        (['inspect', 'one', 'two'], "'two' is not a flag"),
         (['prepare', CONFIG, 'stray'], "'stray' is not a flag; expected --flag=value"),
         (['prepare'], '--config is missing; expected a config file'),
         (['prepare', '--config='], '--config is missing; expected a config file'),

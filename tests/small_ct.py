@@ -50,7 +50,6 @@ def small_config(raw: Path, store: Path, **overrides: Any) -> Config:
         'data_raw': str(raw),
         'data_store': str(store),
         'data_image_size': SIDE,
-        'data_patients': 'volume',  # too small for anatomy to tell
         'data_workers': 1,
         'model_width': 8,
         'model_depth': 2,

@@ -38,7 +38,8 @@ def find_patients(
         owners = {case.patient: [c.name for c in cases if c.patient == case.patient] for case in cases}
         return [Patient(patient, members, None, None, 'given') for patient, members in owners.items()]
     alike = similarities(signatures, contents)
-    return [_describe(group, names, alike) for group in _linked(alike >= SAME)]
+    known = [signature is not None for signature in signatures]
+    return [_describe(group, names, alike, known[group[0]]) for group in _linked(alike >= SAME)]
 
 
 def describe_patients(patients: Sequence[Patient]) -> str:
@@ -62,7 +63,7 @@ def _linked(links: np.ndarray) -> list[list[int]]:
     return [np.flatnonzero(owner == each).tolist() for each in np.unique(owner)]
 
 
-def _describe(group: list[int], names: list[str], alike: np.ndarray) -> Patient:
+def _describe(group: list[int], names: list[str], alike: np.ndarray, known: bool) -> Patient:
     others = [each for each in range(len(names)) if each not in group]
     outside = np.nan_to_num(alike[np.ix_(group, others)], nan=-1.0).max(axis=0, initial=-1.0)
     nearest = (names[others[int(outside.argmax())]], round(float(outside.max()), 2)) if others else None
@@ -71,8 +72,8 @@ def _describe(group: list[int], names: list[str], alike: np.ndarray) -> Patient:
     sure: Sure
     if similarity is not None:
         sure = 'certain' if similarity == 1 else 'likely' if similarity >= CLEAR else 'uncertain'
-    elif nearest:
-        sure = 'likely' if nearest[1] < PERHAPS else 'uncertain'
+    elif known:
+        sure = 'uncertain' if nearest and nearest[1] >= PERHAPS else 'likely'
     else:
-        sure = 'likely' if not others else 'unknown'
+        sure = 'unknown'
     return Patient(names[group[0]], [names[each] for each in group], similarity, nearest, sure)

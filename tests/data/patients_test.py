@@ -19,7 +19,8 @@ def found(monkeypatch, pairs, count):
     for (first, second), value in pairs.items():
         alike[first, second] = alike[second, first] = value
     monkeypatch.setattr(patients, 'similarities', lambda *_: alike)
-    return find_patients(cases(*[''] * count), [None] * count, ['x'] * count)
+    signatures = [np.zeros(1) if any(k in pair for pair in pairs) else None for k in range(count)]
+    return find_patients(cases(*[''] * count), signatures, ['x'] * count)
 
 
 def test_what_is_given_is_taken_and_the_anatomy_not_asked():
