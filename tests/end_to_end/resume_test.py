@@ -35,7 +35,8 @@ def start_and_signal(config, workdir, when, number):
             if when in line:
                 process.send_signal(number)
                 break
-        process.stderr.read()
+        rest = process.stderr.read()
+    assert not [word for word in ('Traceback', 'Exception ignored', 'leaked') if word in rest]
     return process.returncode
 
 

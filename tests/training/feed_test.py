@@ -1,6 +1,7 @@
 """Batches on the devices: both placements give the same bits, and the waiting is measured."""
 
 import dataclasses
+import threading
 import time
 from pathlib import Path
 
@@ -132,12 +133,29 @@ def test_no_waiting_while_the_devices_are_at_work(config, store, monkeypatch):
     feed.close()
 
 
+def quick_step(monkeypatch):
+    """A step of training that has next to nothing to do."""
+    step = jax.jit(lambda batch: {'loss': batch['mask'].mean(), 'learning_rate': batch['image'].mean()})
+    monkeypatch.setattr(loop, 'make_train_step', lambda *_: lambda state, batch: (state, step(batch)))
+
+
+def test_a_run_that_fails_leaves_no_thread_behind(config, tmp_path, monkeypatch):
+    quick_step(monkeypatch)
+    monkeypatch.setattr(loop.Meter, 'add', lambda *_: 1 / 0)
+    before = set(threading.enumerate())
+    with pytest.raises(ZeroDivisionError) as failure:  # its traceback keeps the run alive, as a debugger would
+        loop.train(config, tmp_path / 'run')
+    left = set(threading.enumerate()) - before
+    for thread in left:
+        thread.join(timeout=5)
+    assert not [thread.name for thread in left if thread.is_alive()]
+    assert failure.traceback
+
+
 def test_training_warns_and_logs_the_waiting(config, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(waiting, '_FEWEST', 2)
     slowly(monkeypatch, SliceStore, 'masks', 0.1)
-    # A step with next to nothing to do: the stream is slower.
-    step = jax.jit(lambda batch: {'loss': batch['mask'].mean(), 'learning_rate': batch['image'].mean()})
-    monkeypatch.setattr(loop, 'make_train_step', lambda *_: lambda state, batch: (state, step(batch)))
+    quick_step(monkeypatch)
     slow = dataclasses.replace(config, data=dataclasses.replace(config.data, placement='host'))
     loop.train(slow, tmp_path / 'run')
     percents = [row['train/data_wait_percent'] for row in read_history(tmp_path / 'run') if 'train/loss' in row]
