@@ -23,8 +23,24 @@ SOLE_IMPORTERS = {
     'orbax': 'runtime/checkpoint.py',
     'tensorboardX': 'runtime/telemetry.py',
     'skimage': 'metrics/ssim.py',
+    'pydicom': 'data/dicom_files.py',
 }
-WORKER_MODULES = ('stream', 'draws', 'store', 'layouts', 'volumes', 'prepare', 'splits', 'phantom')
+WORKER_MODULES = (
+    *(
+        'stream',
+        'draws',
+        'store',
+        'layouts',
+        'volumes',
+        'prepare',
+        'splits',
+        'phantom',
+        'folder',
+        'patients',
+        'pictures',
+    ),
+    *('dicom', 'dicom_files', 'dicom_grid', 'dicom_series'),
+)
 
 
 def imports(path: Path) -> set[str]:
