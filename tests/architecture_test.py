@@ -39,7 +39,7 @@ WORKER_MODULES = (
         'patients',
         'pictures',
     ),
-    *('dicom', 'dicom_files', 'dicom_grid', 'dicom_series'),
+    *('dicom', 'dicom_files', 'dicom_grid', 'dicom_header', 'dicom_series'),
 )
 
 

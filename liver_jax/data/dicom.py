@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from liver_jax.data.dicom_files import Frame, Header, check_decodable, read_header, read_stored
+from liver_jax.data.dicom_files import check_decodable, read_header, read_stored
 from liver_jax.data.dicom_grid import affine_of, check_frame, check_stack, heights, plane_in
+from liver_jax.data.dicom_header import Frame, Header
 from liver_jax.data.raster import Raster
 from liver_jax.errors import UserError
 
@@ -30,7 +31,7 @@ FILLERS |= {'secondary', 'malignant', 'hepatocellular', 'colorectal'}
 
 
 def read_series(files: Sequence[Path]) -> Raster:
-    """A CT series in HU: int16 where every value it can hold fits, else float32.
+    """A CT series in HU: int16 where slopes and intercepts are whole numbers, else float32.
 
     Raises:
         UserError: a damaged file, or a series that is no volume; the message says what is wrong.
@@ -45,12 +46,13 @@ def read_series(files: Sequence[Path]) -> Raster:
             _check_rescale(frame)
     frames, notes = _without_copies(headers, [frame for header in headers.values() for frame in header.frames])
     check_stack(where, frames)
-    kind = np.result_type(*(_kind(headers[frame.path], frame) for frame in frames))
+    whole = all(_is_whole(headers[frame.path], frame) for frame in frames)
 
     def planes() -> Iterator[np.ndarray]:
         for path, group in itertools.groupby(frames, key=lambda frame: frame.path):
             for hu in _hu(headers[path], list(group)):
-                yield hu.astype(kind).T
+                # Clipped, for what 16 bits with an intercept can hold beyond int16 is no HU.
+                yield (np.clip(hu, -32768, 32767).astype(np.int16) if whole else hu.astype(np.float32)).T
 
     return Raster(where, (first.columns, first.rows, len(frames)), affine_of(frames), planes, notes)
 
@@ -141,13 +143,8 @@ def _check_copies(headers: dict[Path, Header], one: Frame, other: Frame) -> None
     )
 
 
-def _kind(header: Header, frame: Frame) -> np.dtype:
-    """int16 if each value that the bits of a file can hold becomes a whole number of int16."""
-    slope, intercept = frame.rescale or (1.0, 0.0)
-    low, high = (-(1 << header.bits[1] - 1), 1 << header.bits[1] - 1) if header.signed else (0, 1 << header.bits[1])
-    ends = slope * low + intercept, slope * (high - 1) + intercept
-    whole = slope.is_integer() and intercept.is_integer() and header.bits[0] <= 16
-    return np.dtype(np.int16 if whole and min(ends) >= -32768 and max(ends) <= 32767 else np.float32)
+def _is_whole(header: Header, frame: Frame) -> bool:
+    return header.bits[0] <= 16 and all(value.is_integer() for value in frame.rescale or ())
 
 
 def _hu(header: Header, frames: list[Frame]) -> Iterator[np.ndarray]:

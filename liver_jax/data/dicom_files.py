@@ -4,7 +4,6 @@ A file of one slice and one of many frames (enhanced CT, segmentation) give the 
 """
 
 import contextlib
-import dataclasses
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from liver_jax.data.dicom_header import Frame, Header
 from liver_jax.errors import UserError
 
 logging.getLogger('pydicom').setLevel(logging.CRITICAL)  # what matters is said in our errors
@@ -34,6 +34,7 @@ DECODERS = {
 _RLE, _DEFLATED = '1.2.840.10008.1.2.5', '1.2.840.10008.1.2.1.99'
 # What tells two acquisitions in one series apart.
 _ACQUISITION = ('AcquisitionNumber', 'AcquisitionTime', 'ContentTime', 'ConvolutionKernel', 'KVP', 'InstanceNumber')
+_PIXELS = ['PixelData', 'FloatPixelData', 'DoubleFloatPixelData']
 _TAGS = [
     *('SOPInstanceUID', 'Modality', 'ImageType', 'PatientID', 'StudyInstanceUID', 'SeriesInstanceUID', 'SeriesNumber'),
     *('FrameOfReferenceUID', 'ImagePositionPatient', 'ImageOrientationPatient', 'PixelSpacing', 'NumberOfFrames'),
@@ -42,49 +43,6 @@ _TAGS = [
     *('SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence', 'ReferencedSeriesSequence'),
     *('SegmentSequence', 'SegmentationType', 'MaximumFractionalValue', *_ACQUISITION),
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Frame:
-    """One plane of a file; what its header does not say is None. Positions are DICOM's, to the left, back and head."""
-
-    path: Path
-    index: int
-    position: tuple[float, ...] | None  # of the first pixel
-    orientation: tuple[float, ...] | None  # along a row, then along a column
-    spacing: tuple[float, ...] | None  # between rows, between columns
-    rescale: tuple[float, ...] | None  # slope, intercept
-    unit: str  # of the rescaled values
-    segment: int | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Header:
-    """What a file says about itself; empty where it says nothing."""
-
-    path: Path
-    syntax: str
-    instance: str
-    modality: str
-    image_type: tuple[str, ...]
-    patient: str
-    study: str
-    series: str
-    series_number: str
-    frame_of_reference: str
-    references: tuple[str, ...]  # series that a segmentation is of
-    segmentation_type: str
-    segments: dict[int, tuple[str, ...]]  # number -> label and the meaning of its code
-    full_value: int  # of a fractional segmentation
-    colour: str
-    samples: int
-    rows: int
-    columns: int
-    bits: tuple[int, int, int]  # allocated, stored, the highest used
-    signed: bool
-    padding: int | None
-    acquisition: dict[str, str]
-    frames: tuple[Frame, ...]
 
 
 def is_dicom(path: Path) -> bool:
@@ -141,6 +99,7 @@ def _decoded(header: Header, indices: Sequence[int]) -> Iterator[np.ndarray]:
 
     plugin = DECODERS[header.syntax]
     if not plugin:
+        _check_length(header)
         # Files without preamble do not name their syntax.
         syntax = pydicom.uid.UID(header.syntax)
         yield from pydicom.pixels.iter_pixels(header.path, indices=indices, raw=True, transfer_syntax_uid=syntax)
@@ -151,6 +110,18 @@ def _decoded(header: Header, indices: Sequence[int]) -> Iterator[np.ndarray]:
         for codestream in encoded:
             _check_codestream(codestream, header)
     yield from pydicom.pixels.iter_pixels(dataset, indices=indices, raw=True, decoding_plugin=plugin)
+
+
+def _check_length(header: Header) -> None:
+    """Where pixels are packed to bits, pydicom would read those that are not there as zeros."""
+    import pydicom
+
+    dataset = pydicom.dcmread(header.path, force=True, specific_tags=_PIXELS, defer_size=64)
+    elements = [dataset.get_item(tag, keep_deferred=True) for tag in dataset.keys()]  # noqa: SIM118
+    expected = len(header.frames) * header.rows * header.columns * header.bits[0] / 8
+    there = [element for element in elements if element.value_tell + element.length <= header.path.stat().st_size]
+    if not any(element.length >= expected for element in there):
+        raise ValueError(f'{[element.length for element in elements]} bytes of pixels where {expected:.0f} are needed')
 
 
 def _check_codestream(codestream: bytes, header: Header) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from liver_jax.data.dicom_files import Frame, Header
+from liver_jax.data.dicom_header import Frame, Header
 from liver_jax.data.raster import Raster
 from liver_jax.errors import UserError
 
