@@ -117,7 +117,7 @@ def _check_length(header: Header) -> None:
     import pydicom
 
     dataset = pydicom.dcmread(header.path, force=True, specific_tags=_PIXELS, defer_size=64)
-    elements = [dataset.get_item(tag, keep_deferred=True) for tag in dataset.keys()]  # noqa: SIM118
+    elements: list[Any] = [dataset.get_item(tag, keep_deferred=True) for tag in dataset.keys()]  # noqa: SIM118
     expected = len(header.frames) * header.rows * header.columns * header.bits[0] / 8
     there = [element for element in elements if element.value_tell + element.length <= header.path.stat().st_size]
     if not any(element.length >= expected for element in there):

@@ -27,11 +27,11 @@ class Series:
     study: str
 
 
-def find_series(root: Path, files: Iterable[Path]) -> list[Series]:
-    """All CT series among `files`, with names unique below `root`. What is passed over is logged.
+def find_series(root: Path, files: Iterable[Path]) -> tuple[list[Series], str]:
+    """All CT series among `files`, with names unique below `root`; and how many DICOM files there are of what.
 
     Raises:
-        UserError: a damaged file, DICOM files but no CT series, a segmentation whose series is not there.
+        UserError: a damaged file, a segmentation whose series is not there.
     """
     headers = [read_header(path) for path in files if _may_be_dicom(path) and is_dicom(path)]
     slices = defaultdict(list)
@@ -39,18 +39,12 @@ def find_series(root: Path, files: Iterable[Path]) -> list[Series]:
         if header.modality == 'CT' and 'LOCALIZER' not in header.image_type:
             slices[header.series].append(header)
     series = {uid: group for uid, group in slices.items() if _is_scan(uid, group)}
-    segmentations = [header for header in headers if header.modality == 'SEG']
     _log_passed_over(headers)
-    if not series:
-        if headers:
-            found = ', '.join(f'{count} of {kind or "no modality"}' for kind, count in _modalities(headers).items())
-            raise UserError(f'{root}: DICOM files, but no CT series ({found}); expected series of CT slices')
-        return []
     labels = defaultdict(list)
-    for segmentation in segmentations:
+    for segmentation in (header for header in headers if header.modality == 'SEG'):
         labels[_series_of(segmentation, series)].append(segmentation.path)
     names = _names(root, series)
-    return [
+    found = [
         Series(
             name=names[uid],
             images=tuple(sorted(header.path for header in group)),
@@ -60,6 +54,7 @@ def find_series(root: Path, files: Iterable[Path]) -> list[Series]:
         )
         for uid, group in series.items()
     ]
+    return found, ', '.join(f'{count} of {kind or "no modality"}' for kind, count in _modalities(headers).items())
 
 
 def _may_be_dicom(path: Path) -> bool:

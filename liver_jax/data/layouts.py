@@ -69,14 +69,17 @@ def find_cases(root: Path, patients: str = '', images: str = '', labels: str = '
 
 def _recognised(root: Path, files: list[Path]) -> tuple[list[Case], list[tuple[str, str]]]:
     """The cases of the one layout that is there, and (PatientID, StudyInstanceUID) of each if it is DICOM."""
-    series = find_series(root, files)
+    series, dicom = find_series(root, files)
     layouts = {
         'Kaggle (volume-N.nii)': _numbered(root, files, *KAGGLE),
         'MSD (imagesTr/liver_N.nii.gz)': _numbered(root, files, *DECATHLON),
         'lits-png (volume-N_K.png)': [
             Case(f'volume-{number}', 'png', *parts, '') for number, parts in find_pictures(files).items()
         ],
-        'DICOM': [Case(one.name, 'dicom', one.images, one.labels, '') for one in series],
+        'DICOM': [
+            Case(one.name, 'dicom', one.images, one.labels, '')
+            for one in sorted(series, key=lambda one: _natural(one.name))
+        ],
     }
     found = [name for name, cases in layouts.items() if cases]
     if len(found) > 1:
@@ -89,6 +92,8 @@ def _recognised(root: Path, files: list[Path]) -> tuple[list[Case], list[tuple[s
             raise UserError(
                 f'{root}: no CT volume, but {archives[0]} ({len(archives)} such); expected volumes, unpack it first'
             )
+        if dicom:
+            raise UserError(f'{root}: DICOM files, but no CT series ({dicom}); expected series of CT slices')
         raise UserError(
             f'{root}: no CT volume found among {len(files)} files; expected volume-N.nii[.gz] with '
             'segmentation-N.nii[.gz], imagesTr/liver_N.nii.gz with labelsTr/liver_N.nii.gz, volume-N_K.png with masks, '
@@ -142,17 +147,13 @@ def _matched(root: Path, files: list[Path], images: str, labels: str) -> list[Ca
                 f'{some[alone]}: no {missing} for {"/".join(alone)!r} with data.images {images!r} and data.labels '
                 f'{labels!r}; expected pairs, add it or move the file away'
             )
-    stems = Counter(_stem(path) for path in image_of.values())
-    return [
-        Case(
-            _stem(path) if stems[_stem(path)] == 1 else '-'.join(key).replace('/', '-').strip('-'),
-            'nifti',
-            (path,),
-            (label_of[key],),
-            '',
-        )
-        for key, path in sorted(image_of.items(), key=lambda item: _natural('/'.join(item[0])))
-    ]
+    often = Counter(_stem(path) for path in image_of.values())
+    cases = []
+    for key, path in sorted(image_of.items(), key=lambda item: _natural('/'.join(item[0]))):
+        longer = '-'.join(key).replace('/', '-').strip('-') or _stem(path)
+        name = _stem(path) if often[_stem(path)] == 1 else longer
+        cases.append(Case(name, 'nifti', (path,), (label_of[key],), ''))
+    return cases
 
 
 def _by_key(root: Path, files: list[Path], pattern: str, field: str) -> dict[tuple[str, ...], Path]:
