@@ -166,9 +166,7 @@ def _by_key(root: Path, files: list[Path], pattern: str, field: str) -> dict[tup
             continue
         if not path.name.endswith(('.nii', '.nii.gz')):
             raise UserError(f'{path}: taken by {field} {pattern!r}; expected only .nii and .nii.gz, narrow the pattern')
-        key = tuple(group or '' for group in match.groups())
-        if _real(found.setdefault(key, path)) != _real(path):
-            raise UserError(f'{path}: {field} {pattern!r} stands for {"/".join(key)!r} here and at {found[key]}')
+        found[tuple(group or '' for group in match.groups())] = path
     if not found:
         raise UserError(f'config field {field} is {pattern!r}, which matches none of {len(files)} files below {root}')
     return found
