@@ -1,13 +1,15 @@
 """Small CT series, enhanced CT and segmentations on disk, as scanners and workstations write them."""
 
+import base64
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.sr.codedict import codes
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, JPEGLosslessSV1, generate_uid
 
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')
@@ -21,6 +23,12 @@ CODES = {
     'Tumor': (codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Neoplasm),
     'Spleen': (codes.SCT.Organ, codes.SCT.Spleen),
 }
+# 16x16 pixels of 1024 + 40 row - 7 column, 12 bits, as JPEG Lossless SV1 by GDCM; nothing in Python writes it.
+JPEG_LOSSLESS = base64.b64decode(
+    '/9j/wwALEAAQABABAREA/8QAFgABAQEAAAAAAAAAAAAAAAAAAwYP/9oACAEBAAEAAMD/AMAAAAAAAAACoAAAAAAAAAAqAAAAAAAA'
+    'AAKgAAAAAAAAACoAAAAAAAAAAqAAAAAAAAAAKgAAAAAAAAACoAAAAAAAAAAqAAAAAAAAAAKgAAAAAAAAACoAAAAAAAAAAqAAAAAA'
+    'AAAAKgAAAAAAAAACoAAAAAAAAAAqAAAAAAAAAAKgAAAAAAAAAD//2Q=='
+)
 
 
 def small_hu(seed: int = 0) -> np.ndarray:
@@ -75,6 +83,14 @@ def write_series(folder: Path, hu: np.ndarray, change: Callable[[list[Dataset]],
     made = slices(hu)
     change(made)
     return save_all(folder, made)
+
+
+def jpeg_lossless(one: Dataset) -> None:
+    """Make a slice one of 16x16 pixels of 40 row - 7 column HU, compressed as JPEG Lossless."""
+    one.BitsStored, one.HighBit, one.PixelRepresentation, one.RescaleIntercept = 12, 11, 0, -1024
+    one.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    one.PixelData = encapsulate([JPEG_LOSSLESS])
+    one['PixelData'].is_undefined_length = True
 
 
 def enhanced(hu: np.ndarray) -> Dataset:

@@ -151,10 +151,9 @@ def _hu(header: Header, frames: list[Frame]) -> Iterator[np.ndarray]:
     """Planes [row, column] in HU of some frames of a file."""
     for frame, stored in zip(frames, read_stored(header, [frame.index for frame in frames]), strict=True):
         slope, intercept = frame.rescale or (1.0, 0.0)
-        with np.errstate(all='ignore'):
-            hu = stored * np.float64(slope) + intercept
-            if not (abs(hu) <= LARGEST_HU + LARGEST_SLOPE * 2**32).all():
-                raise UserError(f'{frame.path}: NaN or infinite HU; expected finite values, export the file again')
+        if stored.dtype.kind == 'f' and not (abs(stored) <= LARGEST_HU).all():
+            raise UserError(f'{frame.path}: NaN or infinite HU; expected finite values, export the file again')
+        hu = stored * np.float64(slope) + intercept
         if header.padding is not None and header.padding * slope + intercept > HIGHEST_PADDING:
             hu[stored == header.padding] = AIR
         yield hu

@@ -70,13 +70,13 @@ def read_header(path: Path) -> Header:
 
 def check_decodable(header: Header) -> None:
     """Refuse, by the name of its compression, a file whose pixels cannot be decoded."""
-    import pydicom
-
     plugin = DECODERS.get(header.syntax)
     if plugin is None:
         raise _refusal(header.path, header.syntax)
     with _reading(header.path, 'its compression'):
-        decoder = pydicom.pixels.get_decoder(pydicom.uid.UID(header.syntax))
+        import pydicom
+
+        decoder = pydicom.pixels.get_decoder(_uid(header.syntax))
         if plugin and plugin not in decoder.available_plugins:
             raise _refusal(header.path, header.syntax)
 
@@ -101,7 +101,7 @@ def _decoded(header: Header, indices: Sequence[int]) -> Iterator[np.ndarray]:
     if not plugin:
         _check_length(header)
         # Files without preamble do not name their syntax.
-        syntax = pydicom.uid.UID(header.syntax)
+        syntax = _uid(header.syntax)
         yield from pydicom.pixels.iter_pixels(header.path, indices=indices, raw=True, transfer_syntax_uid=syntax)
         return
     dataset = pydicom.dcmread(header.path, force=True)
@@ -234,7 +234,7 @@ def _items(value: Any) -> tuple[Any, ...]:
 
 
 def _text(item: Any, name: str) -> str:
-    return str(item.get(name) or '').strip()
+    return _line(str(item.get(name) or '')).strip()
 
 
 def _whole(item: Any, name: str, otherwise: int) -> int:
@@ -247,13 +247,21 @@ def _numbers(item: Any, name: str, count: int) -> tuple[float, ...] | None:
     return values if len(values) == count and np.isfinite(values).all() else None
 
 
-def _refusal(path: Path, syntax: str) -> UserError:
+def _uid(text: str) -> Any:
     import pydicom
 
+    return pydicom.uid.UID(text, validation_mode=pydicom.config.IGNORE)
+
+
+def _refusal(path: Path, syntax: str) -> UserError:
     return UserError(
-        f'{path}: compressed as {pydicom.uid.UID(syntax).name}, which cannot be decoded here; expected plain pixels, '
+        f'{path}: compressed as {_line(_uid(syntax).name)}, which cannot be decoded here; expected plain pixels, '
         'unpack it with gdcmconv --raw or dcmdjpeg; for JPEG alone, pip install pylibjpeg-libjpeg does as well'
     )
+
+
+def _line(text: str) -> str:
+    return ''.join(letter if letter.isprintable() else '?' for letter in text)[:120]
 
 
 @contextlib.contextmanager
@@ -266,5 +274,5 @@ def _reading(path: Path, what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # damage can break a parser anywhere: no list of errors would be complete
-        said = (str(error).splitlines() or [''])[0][:120] or type(error).__name__
+        said = _line(str(error)) or type(error).__name__
         raise UserError(f'{path}: {what} cannot be read ({said}); expected a sound file, export it again') from error

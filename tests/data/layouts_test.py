@@ -401,8 +401,8 @@ from pathlib import Path
 from liver_jax.data.layouts import find_cases
 from liver_jax.errors import UserError
 import pydicom
-if os.geteuid() == 0:
-    os.setegid(65534); os.seteuid(65534)
+if os.getuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
 try:
     find_cases(Path(sys.argv[1]))
 except UserError as error:
