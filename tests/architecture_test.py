@@ -23,6 +23,7 @@ SOLE_IMPORTERS = {
     'orbax': 'runtime/checkpoint.py',
     'tensorboardX': 'runtime/telemetry.py',
     'skimage': 'metrics/ssim.py',
+    'pydicom': 'data/dicom_files.py',
 }
 # All of data but what runs on the device: spawned processes import it, and JAX would take them seconds.
 WORKER_MODULES = sorted(path.stem for path in (PACKAGE / 'data').glob('*.py') if path.stem != 'augment')

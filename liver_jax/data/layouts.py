@@ -1,25 +1,35 @@
-"""Finding cases on disk. A layout is recognised by its file names, never configured.
+"""Finding cases on disk. A layout is recognised by its file names, and DICOM by its content; nothing is configured.
 
 | layout | image | label |
 |---|---|---|
 | Kaggle, CodaLab (any nesting) | `volume-N.nii[.gz]` | `segmentation-N.nii[.gz]` |
 | MSD Task03_Liver | `imagesTr/liver_N.nii[.gz]` | `labelsTr/liver_N.nii[.gz]` |
+| Kaggle lits-png | `volume-N_K.png` | `segmentation-N_livermask_K.png`, `segmentation-N_lesionmask_K.png` |
+| DICOM | a CT series | its DICOM-SEGs, or none |
 
-Images and labels are joined on the integer N, never on their order. Hidden files (`._*` of macOS) are passed over.
+Images and labels are joined on the integer N, never on their order. Pairs of NIfTI with other names are found by two
+patterns. Archives are never unpacked.
 """
 
-import csv
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
+from liver_jax.data.dicom_series import find_series
+from liver_jax.data.folder import check_readable, files_below, is_archive
+from liver_jax.data.patient_table import given_patients
+from liver_jax.data.pictures import find_pictures
 from liver_jax.errors import UserError
 
-_IMAGE = re.compile(r'(?:volume-|imagesTr/liver_)(\d+)\.nii(?:\.gz)?')
-_LABEL = re.compile(r'(?:segmentation-|labelsTr/liver_)(\d+)\.nii(?:\.gz)?')
+KAGGLE = re.compile(r'volume-(\d+)\.nii(?:\.gz)?'), re.compile(r'segmentation-(\d+)\.nii(?:\.gz)?')
+DECATHLON = re.compile(r'imagesTr/liver_(\d+)\.nii(?:\.gz)?'), re.compile(r'labelsTr/liver_(\d+)\.nii(?:\.gz)?')
+
+# Wildcards of a pattern, and what each may stand for.
+_STAR = re.compile(r'(\*\*/|\*|\?)')
+_STARS = {'**/': '(.*/)?', '*': '([^/]*)', '?': '([^/])'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,91 +44,142 @@ class Case:
 
 
 def find_cases(root: Path, patients: str = '', images: str = '', labels: str = '') -> tuple[list[Case], str]:
-    """All labelled cases below `root`, ordered by number, and a sentence on where the patients come from.
+    """All cases below `root`, ordered by number or name, and a sentence on where their patients come from.
 
-    `patients` is a CSV with the columns case,patient; by default `root/patients.csv`, else one patient per volume.
+    `patients` is the config field: '' for `root/patients.csv`, else what a DICOM header says, else the anatomy;
+    'signature' for the anatomy; 'volume' for one per case; else a CSV with the columns case,patient. `images` and
+    `labels` are patterns of NIfTI files below `root`, joined on what their stars stand for.
 
     Raises:
-        UserError: no folder, no case in it, a volume without segmentation, one number twice, a bad patients file.
+        UserError: no folder, no case in it or two layouts at once, an image without label, a number twice, a link that
+            leads out, a file that may not be read, a bad patients file.
     """
+    if is_archive(root) and root.is_file():
+        raise UserError(f'{root}: an archive; expected a folder, unpack it first and set data.raw to what comes out')
     if not root.is_dir():
         raise UserError(f'{root}: no such folder; expected one with CT volumes, set data.raw to it')
-    images, labels = _by_number(root, _IMAGE), _by_number(root, _LABEL)  # type: ignore
-    if not images:
+    files = list(files_below(root))
+    cases, headers = _recognised(root, files) if not images else (_matched(root, files, images, labels), [])
+    for case in cases:
+        for path in (*case.images, *case.labels):
+            check_readable(path)
+    names, source = given_patients([case.name for case in cases], headers, root, patients)
+    return [dataclasses.replace(case, patient=name) for case, name in zip(cases, names, strict=True)], source
+
+
+def _recognised(root: Path, files: list[Path]) -> tuple[list[Case], list[tuple[str, str]]]:
+    """The cases of the one layout that is there, and (PatientID, StudyInstanceUID) of each if it is DICOM."""
+    series, dicom = find_series(root, files)
+    layouts = {
+        'Kaggle (volume-N.nii)': _numbered(root, files, *KAGGLE),
+        'MSD (imagesTr/liver_N.nii.gz)': _numbered(root, files, *DECATHLON),
+        'lits-png (volume-N_K.png)': [
+            Case(f'volume-{number}', 'png', *parts, '') for number, parts in find_pictures(files).items()
+        ],
+        'DICOM': [
+            Case(one.name, 'dicom', one.images, one.labels, '')
+            for one in sorted(series, key=lambda one: _natural(one.name))
+        ],
+    }
+    found = [name for name, cases in layouts.items() if cases]
+    if len(found) > 1:
         raise UserError(
-            f'{root}: no CT volume found among {sum(1 for _ in _files(root))} files; expected volume-N.nii[.gz] with '
-            'segmentation-N.nii[.gz], or imagesTr/liver_N.nii.gz with labelsTr/liver_N.nii.gz; set data.raw there'
+            f'{root}: layouts {" and ".join(found)} at once; expected one, set data.raw to the folder of it'
         )
-    for number, image in images.items():
+    if not found:
+        archives = [path.name for path in files if is_archive(path)]
+        if archives:
+            raise UserError(
+                f'{root}: no CT volume, but {archives[0]} ({len(archives)} such); expected volumes, unpack it first'
+            )
+        if dicom:
+            raise UserError(f'{root}: DICOM files, but no CT series ({dicom}); expected series of CT slices')
+        raise UserError(
+            f'{root}: no CT volume found among {len(files)} files; expected volume-N.nii[.gz] with '
+            'segmentation-N.nii[.gz], imagesTr/liver_N.nii.gz with labelsTr/liver_N.nii.gz, volume-N_K.png with masks, '
+            'or DICOM; set data.raw there, or data.images and data.labels to patterns'
+        )
+    cases = layouts[found[0]]
+    headers = {one.name: (one.patient, one.study) for one in series}
+    return cases, [headers[case.name] for case in cases if case.kind == 'dicom']
+
+
+def _numbered(root: Path, files: list[Path], image: re.Pattern[str], label: re.Pattern[str]) -> list[Case]:
+    """Pairs joined on their number; segmentations without a volume, as of test sets, are passed over."""
+    images, labels = _by_number(files, image), _by_number(files, label)
+    for number, path in images.items():
         if number not in labels:
             raise UserError(
-                f'{image}: no segmentation with the number {number} below {root}; add it or move the volume away'
+                f'{path}: no segmentation with the number {number} below {root}; add it or move the volume away'
             )
-        for path in (image, labels[number]):
-            if not path.is_file():
-                raise UserError(f'{path}: not a file, perhaps a link that leads nowhere; expected a NIfTI volume')
-    names = {number: _stem(image) for number, image in images.items()}
-    patient_of, source = _patients(root, patients, list(names.values()))
-    cases = [
-        Case(names[number], 'nifti', (images[number],), (labels[number],), patient_of[names[number]])
-        for number in sorted(images)
-    ]
-    return cases, source
+    return [Case(_stem(images[n]), 'nifti', (images[n],), (labels[n],), '') for n in sorted(images)]
 
 
-def _by_number(root: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
+def _by_number(files: list[Path], pattern: re.Pattern[str]) -> dict[int, Path]:
     found: dict[int, Path] = {}
-    for path in _files(root):
+    for path in files:
         match = pattern.fullmatch(path.name) or pattern.fullmatch('/'.join(path.parts[-2:]))
-        if not match:
-            continue
-        number = int(match[1])
-        if number in found:
+        if match and _real(found.setdefault(int(match[1]), path)) != _real(path):
             raise UserError(
-                f'{path}: number {number} is also at {found[number]}; expected each number once, remove one'
+                f'{path}: number {int(match[1])} is also at {found[int(match[1])]}; '
+                'expected each number once, remove one'
             )
-        found[number] = path
     return found
 
 
-def _files(root: Path) -> Iterator[Path]:
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # links that lead back
-            folders.clear()
+def _matched(root: Path, files: list[Path], images: str, labels: str) -> list[Case]:
+    """Pairs of two patterns, joined on what their stars stand for, ordered by it."""
+    stars = [len(_STAR.findall(pattern)) for pattern in (images, labels)]
+    if stars[0] != stars[1] or not stars[0]:
+        raise UserError(
+            f'config fields data.images {images!r} and data.labels {labels!r}: {stars[0]} and {stars[1]} stars; '
+            'expected the same number, at least one, for pairs are joined on what they stand for'
+        )
+    label_of = _by_key(root, files, labels, 'data.labels')
+    # images/*.nii and images/*-label.nii: what the more exact pattern takes is not for the other one.
+    taken = set(label_of.values()) if len(labels) > len(images) else set()
+    image_of = _by_key(root, [path for path in files if path not in taken], images, 'data.images')
+    label_of = {key: path for key, path in label_of.items() if path not in image_of.values()}
+    for some, others, missing in ((image_of, label_of, 'label'), (label_of, image_of, 'image')):
+        alone = next((key for key in some if key not in others), None)
+        if alone is not None:
+            raise UserError(
+                f'{some[alone]}: no {missing} for {"/".join(alone)!r} with data.images {images!r} and data.labels '
+                f'{labels!r}; expected pairs, add it or move the file away'
+            )
+    often = Counter(_stem(path) for path in image_of.values())
+    cases = []
+    for key, path in sorted(image_of.items(), key=lambda item: _natural('/'.join(item[0]))):
+        longer = '-'.join(key).replace('/', '-').strip('-') or _stem(path)
+        name = _stem(path) if often[_stem(path)] == 1 else longer
+        cases.append(Case(name, 'nifti', (path,), (label_of[key],), ''))
+    return cases
+
+
+def _by_key(root: Path, files: list[Path], pattern: str, field: str) -> dict[tuple[str, ...], Path]:
+    """The files of a pattern by what its stars stand for."""
+    regex = re.compile(''.join(_STARS.get(part) or re.escape(part) for part in _STAR.split(pattern)))
+    found: dict[tuple[str, ...], Path] = {}
+    for path in files:
+        match = regex.fullmatch(path.relative_to(root).as_posix())
+        if not match:
             continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(('.', '__MACOSX')))
-        yield from (Path(folder, name) for name in sorted(names) if not name.startswith('.'))
+        if not path.name.endswith(('.nii', '.nii.gz')):
+            raise UserError(f'{path}: taken by {field} {pattern!r}; expected only .nii and .nii.gz, narrow the pattern')
+        found[tuple(group or '' for group in match.groups())] = path
+    if not found:
+        raise UserError(f'config field {field} is {pattern!r}, which matches none of {len(files)} files below {root}')
+    return found
+
+
+def _real(path: Path) -> str:
+    return os.path.realpath(path)  # two links to one file are one
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """As a reader sorts: 2 before 10."""
+    return [(int(digits or -1), other) for digits, other in re.findall(r'(\d+)|(\D+)', text)]
 
 
 def _stem(path: Path) -> str:
     return path.name.removesuffix('.gz').removesuffix('.nii')
-
-
-def _patients(root: Path, patients: str, names: list[str]) -> tuple[dict[str, str], str]:
-    path = root / 'patients.csv' if patients in ('', 'signature', 'volume') else Path(patients)
-    if patients == 'volume':
-        return {name: name for name in names}, 'one per volume, though some LiTS volumes share a patient'
-    if patients == 'signature' or (not patients and not path.exists()):
-        return dict.fromkeys(names, ''), 'from the anatomy: cases that look alike count as one patient'
-    try:
-        with open(path, newline='', encoding='utf-8-sig') as file:
-            rows = [{k: (v or '').strip() for k, v in row.items() if k} for row in csv.DictReader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f'{path}: cannot be read ({error}); expected a CSV with the columns case,patient') from error
-    if not rows or not {'case', 'patient'} <= rows[0].keys() or not all(row['patient'] for row in rows):
-        raise UserError(f'{path}: expected a CSV with the columns case,patient and a patient in every row')
-    given: dict[str, str] = {}
-    for row in rows:
-        if given.setdefault(row['case'], row['patient']) != row['patient']:
-            raise UserError(
-                f'{path}: {row["case"]} is of {given[row["case"]]!r} and of {row["patient"]!r}; expected one patient'
-            )
-    missing = [name for name in names if name not in given]
-    if missing:
-        raise UserError(
-            f'{path}: no row for {", ".join(missing[:5])}; expected a row for each of the {len(names)} cases'
-        )
-    return {name: given[name] for name in names}, f'from {path.name}'

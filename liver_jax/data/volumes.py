@@ -19,7 +19,9 @@ from nibabel.fileholders import FileHolder
 from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
+from liver_jax.data.dicom import read_segmentation, read_series
 from liver_jax.data.layouts import Case
+from liver_jax.data.pictures import read_images, read_labels
 from liver_jax.data.raster import Raster
 from liver_jax.errors import UserError
 
@@ -155,7 +157,12 @@ def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
 
 
 def _rasters(case: Case, window: tuple[float, float]) -> tuple[Raster, Raster | None]:
-    """Image and labels by the case's kind. The libraries of rare kinds are imported when one is met."""
+    """Image and labels by the case's kind."""
+    if case.kind == 'dicom':
+        series = read_series(case.images)
+        return series, read_segmentation(case.labels, series) if case.labels else None
+    if case.kind == 'png':
+        return read_images(case.images, window), read_labels(case.labels)
     return _read_nifti(case.images[0]), _read_nifti(case.labels[0]) if case.labels else None
 
 

@@ -430,11 +430,3 @@ def test_workers_of_a_killed_run_end_with_it(tmp_path):
     write_cases(tmp_path / 'raw', 3)
     assert run_killing('os.getppid()', '__mp_main__', 'volume-1', tmp_path, workers=2).returncode == -9
     assert not (tmp_path / 'store').exists()
-
-
-def test_links_to_volumes_do(tmp_path):
-    write_cases(tmp_path / 'disk', 1)
-    (tmp_path / 'raw').mkdir()
-    for path in (tmp_path / 'disk').iterdir():
-        (tmp_path / 'raw' / path.name).symlink_to(path)
-    assert len(SliceStore(prepare(settings(tmp_path)))) == 4
