@@ -17,22 +17,7 @@ def get_config(augment: str = 'light') -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of the initial parameters, the order of slices and the augmentation; both networks share it
 
-    config.data = data = ConfigDict()
-    data.raw = ''  # folder of CT scans as downloaded; its layout is recognised (see README)
-    data.images = ''  # for a layout of your own: pattern of the images below data.raw, such as 'ct/*.nii.gz'
-    data.labels = ''  # and of their labels, such as 'masks/*_seg.nii.gz'; joined on what the stars stand for
-    data.store = 'stores/lits'  # folder of prepared slices; made by `prepare`, or by `compare` when missing
-    data.patients = ''  # a CSV with case,patient; '': RAW/patients.csv if there, else 'signature'
-    # 'signature': cases whose anatomy is alike are of one patient; 'volume': every case is a patient of its own
-    data.image_size = 128  # side of a prepared slice in pixels; must be divisible by 2^model.depth
-    data.window = (-160.0, 240.0)  # HU; clipped to it, then scaled to [0, 1]
-    data.slices = 'tumor'  # which slices to keep: 'tumor' (with tumour), 'liver' (with liver or tumour), 'all'
-    data.masks = 'soft'  # resizing of masks: 'soft' (area-averaged, in [0, 1]) or 'nearest' (in {0, 1})
-    data.target = 'tumor'  # what is segmented: 'tumor' (label 2), 'liver' (label 1), 'liver_or_tumor' (label 1 or 2)
-    data.workers = 2  # processes that prepare volumes, one volume at a time each
-    data.memory_gb = 2.0  # for all of them together; a volume that needs more is refused
-    data.case_seconds = 600.0  # time limit for one volume
-    data.placement = 'auto'  # where the training slices lie: 'host', 'device', or 'auto' (device, if they fit easily)
+    config.data = _data()
 
     config.split = split = ConfigDict()
     split.by = 'patient'  # 'patient', or 'slice': the original study's protocol, which leaks (see README)
@@ -73,3 +58,25 @@ def get_config(augment: str = 'light') -> ConfigDict:
     evaluation.threshold = 0.5  # probability from which a pixel is foreground
 
     return config.lock()
+
+
+def _data() -> ConfigDict:
+    """The volumes and what is made of them."""
+    data = ConfigDict()
+    data.raw = ''  # folder of CT scans as downloaded; its layout is recognised (see README)
+    data.images = ''  # for a layout of your own: pattern of the images below data.raw, such as 'ct/*.nii.gz'
+    data.labels = ''  # and of their labels, such as 'masks/*_seg.nii.gz'; joined on what the stars stand for
+    data.store = 'stores/lits'  # folder of prepared slices; made by `prepare`, or by `compare` when missing
+    data.patients = ''  # a CSV with case,patient; or 'signature', 'volume', or '' for the best that is at hand:
+    # RAW/patients.csv, else DICOM headers, else 'signature', which takes cases of like anatomy for one patient's;
+    # 'volume' takes every case for a patient of its own
+    data.image_size = 128  # side of a prepared slice in pixels; must be divisible by 2^model.depth
+    data.window = (-160.0, 240.0)  # HU; clipped to it, then scaled to [0, 1]
+    data.slices = 'tumor'  # which slices to keep: 'tumor' (with tumour), 'liver' (with liver or tumour), 'all'
+    data.masks = 'soft'  # resizing of masks: 'soft' (area-averaged, in [0, 1]) or 'nearest' (in {0, 1})
+    data.target = 'tumor'  # what is segmented: 'tumor' (label 2), 'liver' (label 1), 'liver_or_tumor' (label 1 or 2)
+    data.workers = 2  # processes that prepare volumes, one volume at a time each
+    data.memory_gb = 2.0  # for all of them together; a volume that needs more is refused
+    data.case_seconds = 600.0  # time limit for one volume
+    data.placement = 'auto'  # where the training slices lie: 'host', 'device', or 'auto' (device, if they fit easily)
+    return data

@@ -9,7 +9,7 @@ import numpy as np
 from liver_jax.config import DataConfig
 from liver_jax.data.examine import VERDICTS, Examiner
 from liver_jax.data.layouts import Case, find_cases
-from liver_jax.data.patients import find_patients
+from liver_jax.data.patients import find_copies, find_patients
 from liver_jax.data.slices import prepare_slice
 from liver_jax.data.volumes import Plane, open_scan
 from liver_jax.data.workers import over_cases
@@ -51,7 +51,7 @@ def inspect_folder(data: DataConfig, side: int) -> tuple[dict[str, Any], list[Sn
     patient_of = {case: group.patient for group in groups for case in group.cases}
     for entry in found:
         entry['patient'] = patient_of[entry['case']]
-    _mark_duplicates(found)
+    _mark_copies(found, contents)
     report = {
         'cases': found,
         'patients': [dataclasses.asdict(group) for group in groups],
@@ -91,22 +91,15 @@ def _snapshot(case: Case, plane: Plane, side: int, window: tuple[float, float]) 
     return Snapshot(case.name, plane.index, arrays['images'], arrays['liver'], arrays['tumor'])
 
 
-def _mark_duplicates(entries: list[dict[str, Any]]) -> None:
+def _mark_copies(entries: list[dict[str, Any]], contents: list[str]) -> None:
     """A scan that is there twice is worth a word; given to two patients it is a contradiction."""
-    by_content: dict[str, list[dict[str, Any]]] = {}
-    for entry in entries:
-        if 'content_sha256' in entry:
-            by_content.setdefault(entry['content_sha256'], []).append(entry)
-    for same in by_content.values():
-        for entry in same:
-            others = [each for each in same if each is not entry]
-            if not others:
-                continue
-            names = ', '.join(each['case'] for each in others)
-            contradiction = {each['patient'] for each in same} != {entry['patient']}
-            verdict = 'refuse' if contradiction else 'warn'
-            reason = f'the same scan as {names}' + (
-                ', given to another patient; correct patients.csv' if contradiction else '; remove one, it counts twice'
+    by_name = {entry['case']: entry for entry in entries}
+    for names, one_patient in find_copies(list(by_name), contents, [entry['patient'] for entry in entries]):
+        for name in names:
+            others = ', '.join(other for other in names if other != name)
+            what = (
+                '; remove one, it counts twice' if one_patient else ', given to another patient; correct patients.csv'
             )
-            entry['verdict'] = max(entry['verdict'], verdict, key=VERDICTS.index)
-            entry['reasons'].append(reason)
+            entry = by_name[name]
+            entry['verdict'] = max(entry['verdict'], 'warn' if one_patient else 'refuse', key=VERDICTS.index)
+            entry['reasons'].append(f'the same scan as {others}{what}')

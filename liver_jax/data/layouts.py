@@ -18,10 +18,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 
-from liver_jax.data.dicom_series import find_series
 from liver_jax.data.folder import check_readable, files_below, is_archive
+from liver_jax.data.formats.dicom_series import find_series
+from liver_jax.data.formats.pictures import find_pictures
 from liver_jax.data.patient_table import given_patients
-from liver_jax.data.pictures import find_pictures
 from liver_jax.errors import UserError
 
 KAGGLE = re.compile(r'volume-(\d+)\.nii(?:\.gz)?'), re.compile(r'segmentation-(\d+)\.nii(?:\.gz)?')

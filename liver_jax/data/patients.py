@@ -55,6 +55,15 @@ def describe_patients(patients: Sequence[Patient]) -> str:
     return '; '.join(words or ['no two are alike']) if found else ''
 
 
+def find_copies(names: Sequence[str], contents: Sequence[str], patients: Sequence[str]) -> list[tuple[list[str], bool]]:
+    """Scans that are there more than once, by the names of their cases, and whether they were given to one patient."""
+    places: dict[str, list[int]] = {}
+    for number, content in enumerate(contents):
+        places.setdefault(content, []).append(number)
+    several = [numbers for numbers in places.values() if len(numbers) > 1]
+    return [([names[n] for n in numbers], len({patients[n] for n in numbers}) == 1) for numbers in several]
+
+
 def _linked(links: np.ndarray) -> list[list[int]]:
     """Groups of positions that are linked, directly or through others, in order."""
     owner = np.arange(len(links))

@@ -18,7 +18,7 @@ import numpy as np
 from liver_jax.config import DataConfig
 from liver_jax.data.examine import Examiner
 from liver_jax.data.layouts import Case, find_cases
-from liver_jax.data.patients import describe_patients, find_patients
+from liver_jax.data.patients import describe_patients, find_copies, find_patients
 from liver_jax.data.slices import is_kept, prepare_slice
 from liver_jax.data.store import FORMAT, read_manifest, read_part, read_signature, write_part, write_store
 from liver_jax.data.volumes import open_scan
@@ -191,6 +191,14 @@ def _join(
     patient_of = {case: patient.patient for patient in patients for case in patient.cases}
     for entry in entries:
         entry['patient'] = patient_of[entry['name']]
+    names = [entry['name'] for entry in entries]
+    for copies, one_patient in find_copies(names, contents, [entry['patient'] for entry in entries]):
+        if not one_patient:
+            raise UserError(
+                f'{config.raw}: {" and ".join(copies)} are the same scan, given to different patients; '
+                'expected one patient, correct patients.csv or remove one'
+            )
+        log.warning('%s are the same scan; remove one, it counts twice', ' and '.join(copies))
     write_store(store, settings, source, entries, parts, working)
 
 

@@ -19,10 +19,10 @@ from nibabel.fileholders import FileHolder
 from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
-from liver_jax.data.dicom import read_segmentation, read_series
+from liver_jax.data.formats.dicom import read_segmentation, read_series
+from liver_jax.data.formats.pictures import read_images, read_labels
+from liver_jax.data.formats.raster import Raster
 from liver_jax.data.layouts import Case
-from liver_jax.data.pictures import read_images, read_labels
-from liver_jax.data.raster import Raster
 from liver_jax.errors import UserError
 
 CANONICAL = ('L', 'P', 'S')

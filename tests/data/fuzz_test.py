@@ -79,8 +79,8 @@ def nifti_files(folder: Path, ending: str) -> tuple[Callable[[int], Path], Calla
 def dicom_files(folder: Path, kind: str) -> tuple[Callable[[int], Path], Callable[[int], object]]:
     from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-    from liver_jax.data.dicom import read_segmentation, read_series
-    from liver_jax.data.dicom_series import find_series
+    from liver_jax.data.formats.dicom import read_segmentation, read_series
+    from liver_jax.data.formats.dicom_series import find_series
     from small_dicom import jpeg_lossless, save_all, segmentation, slices
 
     shape = (3, 16, 16) if kind == 'dicom' else (3, 32, 32)

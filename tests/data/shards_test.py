@@ -209,3 +209,13 @@ def test_the_manifest_is_readable(tmp_path):
     text = (prepare(settings(tmp_path)) / 'manifest.json').read_text()
     assert len(text.splitlines()) < 60
     assert json.loads(text)['cases'][0]['spacing_mm'] == [3.0, 2.0, 0.5]
+
+
+def test_a_scan_that_is_there_twice_is_said_and_as_two_patients_refused(tmp_path, caplog):
+    (tmp_path / 'raw').mkdir()
+    for number, seed in enumerate((0, 1, 0)):
+        write_body(tmp_path / 'raw', number, body(seed))
+    with pytest.raises(UserError, match='volume-0 and volume-2 are the same scan, given to different patients'):
+        prepare(settings(tmp_path, patients='volume'))
+    prepare(settings(tmp_path))
+    assert 'volume-0 and volume-2 are the same scan; remove one, it counts twice' in caplog.messages

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from liver_jax.data.dicom_files import is_dicom, read_header
-from liver_jax.data.dicom_header import Header
+from liver_jax.data.formats.dicom_files import is_dicom, read_header
+from liver_jax.data.formats.dicom_header import Header
 from liver_jax.errors import UserError
 
 log = logging.getLogger(__name__)

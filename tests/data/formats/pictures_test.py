@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from liver_jax.data.pictures import NOTES, read_images, read_labels
-from liver_jax.data.raster import Raster
+from liver_jax.data.formats.pictures import NOTES, read_images, read_labels
+from liver_jax.data.formats.raster import Raster
 from liver_jax.errors import UserError
 
 ROWS, COLUMNS = 6, 4

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from liver_jax.data.raster import Raster
+from liver_jax.data.formats.raster import Raster
 from liver_jax.errors import UserError
 
 IMAGE = re.compile(r'volume-(\d+)_(\d+)\.png')

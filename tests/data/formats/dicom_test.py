@@ -22,8 +22,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from liver_jax.data.dicom import read_segmentation, read_series
-from liver_jax.data.raster import Raster
+from liver_jax.data.formats.dicom import read_segmentation, read_series
+from liver_jax.data.formats.raster import Raster
 from liver_jax.errors import UserError
 from small_dicom import (
     COLUMNS,

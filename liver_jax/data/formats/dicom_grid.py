@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from liver_jax.data.dicom_header import Frame, Header
-from liver_jax.data.raster import Raster
+from liver_jax.data.formats.dicom_header import Frame, Header
+from liver_jax.data.formats.raster import Raster
 from liver_jax.errors import UserError
 
 LARGEST_TILT = 1.0  # degrees

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from liver_jax.data.dicom_header import Frame, Header
+from liver_jax.data.formats.dicom_header import Frame, Header
 from liver_jax.errors import UserError
 
 logging.getLogger('pydicom').setLevel(logging.CRITICAL)  # what matters is said in our errors

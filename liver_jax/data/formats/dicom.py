@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from liver_jax.data.dicom_files import check_decodable, read_header, read_stored
-from liver_jax.data.dicom_grid import affine_of, check_frame, check_stack, heights, plane_in
-from liver_jax.data.dicom_header import Frame, Header
-from liver_jax.data.raster import Raster
+from liver_jax.data.formats.dicom_files import check_decodable, read_header, read_stored
+from liver_jax.data.formats.dicom_grid import affine_of, check_frame, check_stack, heights, plane_in
+from liver_jax.data.formats.dicom_header import Frame, Header
+from liver_jax.data.formats.raster import Raster
 from liver_jax.errors import UserError
 
 LARGEST_SIDE = 4096  # pixels; the largest CT matrix sold is 2048, and a header may claim 65535
