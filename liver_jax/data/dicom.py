@@ -101,6 +101,12 @@ def _check_pixels(header: Header) -> None:
             f'{header.path}: {header.samples} values a pixel, {header.colour or "no photometric interpretation"}; '
             'expected grey (MONOCHROME2), take pictures and reports out of the series'
         )
+    allocated, used, highest = header.bits
+    if not 1 <= used == highest + 1 <= allocated:
+        raise UserError(
+            f'{header.path}: BitsAllocated {allocated}, BitsStored {used}, HighBit {highest}; expected the lowest bits '
+            'to be the value, export the file again'
+        )
     check_decodable(header)
 
 

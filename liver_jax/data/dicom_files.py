@@ -82,7 +82,7 @@ def check_decodable(header: Header) -> None:
 
 
 def read_stored(header: Header, indices: Sequence[int]) -> Iterator[np.ndarray]:
-    """The stored values [row, column] of these frames of a file, one after the other, freed of foreign bits."""
+    """The stored values [row, column] of these frames of a file, one after the other."""
     check_decodable(header)
     frames = _decoded(header, indices)
     for _ in indices:
@@ -90,7 +90,6 @@ def read_stored(header: Header, indices: Sequence[int]) -> Iterator[np.ndarray]:
             stored = next(frames)
             if stored.shape != (header.rows, header.columns):
                 raise ValueError(f'{stored.shape} pixels where the header says {(header.rows, header.columns)}')
-            stored = _values(stored, header)
         yield stored
 
 
@@ -144,19 +143,6 @@ def _check_codestream(codestream: bytes, header: Header) -> None:
         raise ValueError(f'compressed {size} where the header says {(header.rows, header.columns)}')
 
 
-def _values(stored: np.ndarray, header: Header) -> np.ndarray:
-    if stored.dtype.kind == 'f' or header.bits[0] < 8:
-        return stored
-    width = 8 * stored.dtype.itemsize
-    _, used, highest = header.bits
-    if not 0 < used <= highest + 1 <= width:
-        raise ValueError(f'bits (allocated, stored, highest) {header.bits}')
-    kind = np.dtype(f'{"i" if header.signed else "u"}{stored.dtype.itemsize}')
-    # Old scanners keep overlays above the value, and decoders differ in how they fill what is above a sign.
-    native = stored.astype(stored.dtype.newbyteorder('='), copy=False)
-    return (native.view(kind) << (width - 1 - highest)) >> (width - used)
-
-
 def _header(path: Path, dataset: Any) -> Header:
     meta = dataset.file_meta.get('TransferSyntaxUID') if hasattr(dataset, 'file_meta') else None
     implicit, little = dataset.original_encoding
@@ -185,7 +171,6 @@ def _header(path: Path, dataset: Any) -> Header:
         rows=_whole(dataset, 'Rows', 0),
         columns=_whole(dataset, 'Columns', 0),
         bits=(allocated, used, highest),
-        signed=_whole(dataset, 'PixelRepresentation', 0) == 1,
         padding=padding if isinstance(padding, int) else None,
         acquisition={name: str(dataset[name].value) for name in _ACQUISITION if name in dataset},
         frames=_frames(path, dataset),

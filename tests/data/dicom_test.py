@@ -27,6 +27,7 @@ from liver_jax.data.raster import Raster
 from liver_jax.errors import UserError
 from small_dicom import (
     COLUMNS,
+    JPEG_LOSSLESS,
     ROWS,
     SLICES,
     SPACING,
@@ -168,6 +169,22 @@ def test_jpeg_lossless_as_archives_have_it(tmp_path):
     np.testing.assert_array_equal(array(read_series(files)), np.stack(3 * [40 * rows - 7 * columns]))
 
 
+@pytest.mark.parametrize(
+    ('content', 'said'),
+    [
+        (JPEG_LOSSLESS[:-20], 'compressed data without an end'),  # a decoder might wait for more
+        (JPEG_LOSSLESS.replace(b'\0\x10\0\x10', b'\xff\xff\xff\xff'), r'compressed \(65535, 65535\) where the header'),
+        (JPEG_LOSSLESS[:8] + JPEG_LOSSLESS[-2:], r'compressed \(0, 0\) where the header'),
+    ],
+)
+def test_compressed_data_that_would_keep_a_decoder_busy_are_refused(tmp_path, content, said):
+    def spoil(one: Dataset) -> None:
+        jpeg_lossless(one)
+        one.PixelData = encapsulate([content])
+
+    check_refused(write_series(tmp_path, np.zeros((3, 16, 16), np.int16), each(spoil)), f'its pixels .*{said}')
+
+
 @pytest.mark.parametrize('syntax', [ImplicitVRLittleEndian, ExplicitVRBigEndian], ids=lambda syntax: syntax.name)
 def test_other_plain_syntaxes(tmp_path, syntax):
     def change(one: Dataset) -> None:
@@ -279,7 +296,8 @@ def sideways(made: list[Dataset]) -> None:
         (lambda made: put(made[2], Rows=65535), '65535 rows, 24 columns; expected 1 to 4096'),
         (lambda made: made[2].__delattr__('PixelData'), 'its pixels cannot be read .*expected a sound file'),
         (lambda made: put(made[2], PixelData=made[2].PixelData[:1000]), 'its pixels cannot be read'),
-        (lambda made: put(made[2], BitsStored=0), r'its pixels cannot be read'),
+        (lambda made: put(made[2], BitsStored=0), 'BitsAllocated 16, BitsStored 0, HighBit 15; expected the lowest'),
+        (lambda made: put(made[2], BitsStored=12), 'BitsAllocated 16, BitsStored 12, HighBit 15; expected the lowest'),
         (lambda made: put(made[2], NumberOfFrames=5), 'its DICOM header cannot be read .several frames without'),
     ],
 )  # fmt: skip
@@ -313,8 +331,8 @@ def test_hu_of_floats_that_are_no_numbers_are_refused(tmp_path):
     def parametric(one: Dataset) -> None:
         values = np.frombuffer(one.PixelData, '<i2').astype('<f4')
         values[5] = np.nan if one.InstanceNumber == 1 else 0
-        del one.PixelData
-        one.BitsAllocated = one.BitsStored = 32
+        del one.PixelData, one.BitsStored, one.HighBit
+        one.BitsAllocated = 32
         one.FloatPixelData = values.tobytes()
 
     check_refused(write_series(tmp_path, small_hu(), each(parametric)), 'NaN or infinite HU')
