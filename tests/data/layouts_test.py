@@ -297,6 +297,7 @@ def test_series_with_and_without_segmentation(tmp_path, caplog):
     save_all(tmp_path / 'P2 short', slices(small_hu()[:2]))
     save_all(tmp_path / 'P2 MR', slices(small_hu(), Modality='MR'))
     save_all(tmp_path / 'P2 contours', slices(small_hu()[:1], Modality='RTSTRUCT'))
+    save_all(tmp_path / 'P2 dose', slices(small_hu()[:1], Modality='RTDOSE', NumberOfFrames=7))
     touch(tmp_path, 'P1/DICOMDIR', 'P1/notes', 'P1/report.pdf')
     cases, _ = find_cases(tmp_path)
     assert [(case.name, case.kind, len(case.images), len(case.labels)) for case in cases] == [
