@@ -129,7 +129,7 @@ def _check_codestream(codestream: bytes, header: Header) -> None:
     if codestream[:4] == b'\xff\x4f\xff\x51':  # JPEG 2000, which may end anywhere
         right, bottom, left, top = (int(value) for value in np.frombuffer(codestream[8:24], '>u4'))
         size = bottom - top, right - left
-    elif codestream.rstrip(b'\0')[-2:] != b'\xff\xd9':
+    elif codestream.rstrip(b'\0\xff')[-2:] != b'\xff\xd9':  # padded with either
         raise ValueError('compressed data without an end')
     else:
         size, at = (0, 0), 2  # after the mark of the start

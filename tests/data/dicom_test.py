@@ -163,8 +163,13 @@ def test_compressed_series(tmp_path, syntax):
     np.testing.assert_array_equal(array(read_series(files)), hu)
 
 
-def test_jpeg_lossless_as_archives_have_it(tmp_path):
-    files = write_series(tmp_path, np.zeros((3, 16, 16), np.int16), each(jpeg_lossless))
+@pytest.mark.parametrize('padding', [b'', b'\0\0', b'\xff\0'])
+def test_jpeg_lossless_as_archives_have_it(tmp_path, padding):
+    def compress(one: Dataset) -> None:
+        jpeg_lossless(one)
+        one.PixelData = encapsulate([JPEG_LOSSLESS + padding])
+
+    files = write_series(tmp_path, np.zeros((3, 16, 16), np.int16), each(compress))
     rows, columns = np.mgrid[:16, :16]
     np.testing.assert_array_equal(array(read_series(files)), np.stack(3 * [40 * rows - 7 * columns]))
 
