@@ -44,6 +44,7 @@ def slices(hu: np.ndarray, patient: str = 'P1', **fields: object) -> list[Datase
         one = Dataset()
         one.file_meta = FileMetaDataset()
         one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        one.SpecificCharacterSet = 'ISO_IR 100'
         one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = CTImageStorage
         one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         one.ImageType = ['ORIGINAL', 'PRIMARY', 'AXIAL']

@@ -286,22 +286,26 @@ def test_a_picture_twice_is_refused(tmp_path):
         find_cases(touch(png(tmp_path, 0, 1), 'x/volume-0_01.png'))
 
 
-def test_series_with_and_without_segmentation(tmp_path):
+def test_series_with_and_without_segmentation(tmp_path, caplog):
+    caplog.set_level('INFO')
     first = slices(small_hu(), patient='P1')
     save_all(tmp_path / 'P1' / 'CT arterial', first)
     segmentation(first, {'Liver': small_hu() > 0}).save_as(tmp_path / 'P1' / 'liver.dcm')
     segmentation(first, {'Tumor': small_hu() > 900}).save_as(tmp_path / 'P1' / 'tumour.dcm')
     save_all(tmp_path / 'P2', [enhanced(small_hu())])
-    save_all(tmp_path / 'P2 scout', slices(small_hu()[:1], ImageType=['ORIGINAL', 'PRIMARY', 'LOCALIZER']))
+    save_all(tmp_path / 'P2 scout', slices(small_hu()[:4], ImageType=['ORIGINAL', 'PRIMARY', 'LOCALIZER']))
     save_all(tmp_path / 'P2 short', slices(small_hu()[:2]))
     save_all(tmp_path / 'P2 MR', slices(small_hu(), Modality='MR'))
+    save_all(tmp_path / 'P2 contours', slices(small_hu()[:1], Modality='RTSTRUCT'))
+    save_all(tmp_path / 'P2 dose', slices(small_hu()[:1], Modality='RTDOSE', NumberOfFrames=7))
     touch(tmp_path, 'P1/DICOMDIR', 'P1/notes', 'P1/report.pdf')
-    cases, source = find_cases(tmp_path)
+    cases, _ = find_cases(tmp_path)
     assert [(case.name, case.kind, len(case.images), len(case.labels)) for case in cases] == [
         ('CT_arterial', 'dicom', 12, 2),
         ('P2', 'dicom', 1, 0),
     ]
-    assert source == 'from the DICOM header (PatientID)' if len({case.patient for case in cases}) > 1 else 'from the'
+    for said in ('4 localizer images', 'a series of 2 slices', '12 files of modality MR', '1 RTSTRUCT files'):
+        assert said in caplog.text
 
 
 def test_series_are_named_by_folder_way_and_number(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from liver_jax.data.formats.dicom_files import check_decodable, read_header, read_stored
-from liver_jax.data.formats.dicom_grid import affine_of, check_frame, check_stack, heights, plane_in
+from liver_jax.data.formats.dicom_grid import affine_of, check_frames, check_stack, heights, plane_in
 from liver_jax.data.formats.dicom_header import Frame, Header
 from liver_jax.data.formats.raster import Raster
 from liver_jax.errors import UserError
@@ -41,8 +41,8 @@ def read_series(files: Sequence[Path]) -> Raster:
     where = first.path.parent if len(headers) > 1 else first.path
     for header in headers.values():
         _check_pixels(header)
+        check_frames(header, first)
         for frame in header.frames:
-            check_frame(header, frame, first)
             _check_rescale(frame)
     frames, notes = _without_copies(headers, [frame for header in headers.values() for frame in header.frames])
     check_stack(where, frames)
@@ -65,6 +65,8 @@ def read_segmentation(files: Sequence[Path], series: Raster) -> Raster:
     """
     headers = [read_header(path) for path in sorted(files)]
     meanings = [_meanings(header) for header in headers]
+    for header in headers:
+        check_frames(header, header)
     # Per file its frames as (plane, number), from the first plane to the last.
     placed = [sorted((_plane(header, frame, series), frame.index) for frame in header.frames) for header in headers]
     found = {value for meaning in meanings for value in meaning.values()}
@@ -100,6 +102,12 @@ def _check_pixels(header: Header) -> None:
         raise UserError(
             f'{header.path}: {header.samples} values a pixel, {header.colour or "no photometric interpretation"}; '
             'expected grey (MONOCHROME2), take pictures and reports out of the series'
+        )
+    allocated, used, highest = header.bits
+    if not 1 <= used == highest + 1 <= allocated:
+        raise UserError(
+            f'{header.path}: BitsAllocated {allocated}, BitsStored {used}, HighBit {highest}; expected the lowest bits '
+            'to be the value, export the file again'
         )
     check_decodable(header)
 
@@ -191,7 +199,6 @@ def _label_of(name: str) -> int | None:
 
 def _plane(header: Header, frame: Frame, series: Raster) -> int:
     """The plane of the series that a frame of a segmentation covers."""
-    check_frame(header, frame, header)
     plane = plane_in(series, frame) if (header.columns, header.rows) == series.shape[:2] else None
     if plane is None:
         raise UserError(

@@ -82,7 +82,7 @@ def check_decodable(header: Header) -> None:
 
 
 def read_stored(header: Header, indices: Sequence[int]) -> Iterator[np.ndarray]:
-    """The stored values [row, column] of these frames of a file, one after the other, freed of foreign bits."""
+    """The stored values [row, column] of these frames of a file, one after the other."""
     check_decodable(header)
     frames = _decoded(header, indices)
     for _ in indices:
@@ -90,7 +90,6 @@ def read_stored(header: Header, indices: Sequence[int]) -> Iterator[np.ndarray]:
             stored = next(frames)
             if stored.shape != (header.rows, header.columns):
                 raise ValueError(f'{stored.shape} pixels where the header says {(header.rows, header.columns)}')
-            stored = _values(stored, header)
         yield stored
 
 
@@ -117,7 +116,7 @@ def _check_length(header: Header) -> None:
     import pydicom
 
     dataset = pydicom.dcmread(header.path, force=True, specific_tags=_PIXELS, defer_size=64)
-    elements: list[Any] = [dataset.get_item(tag, keep_deferred=True) for tag in dataset.keys()]  # noqa: SIM118
+    elements: list[Any] = [dataset.get_item(name, keep_deferred=True) for name in _PIXELS if name in dataset]
     expected = len(header.frames) * header.rows * header.columns * header.bits[0] / 8
     there = [element for element in elements if element.value_tell + element.length <= header.path.stat().st_size]
     if not any(element.length >= expected for element in there):
@@ -126,12 +125,12 @@ def _check_length(header: Header) -> None:
 
 def _check_codestream(codestream: bytes, header: Header) -> None:
     """Decoders make room for whatever size the data claim, and that of JPEG-LS waits for ever for a lost end."""
-    if codestream.rstrip(b'\0')[-2:] != b'\xff\xd9':
-        raise ValueError('compressed data without an end')
     size: tuple[int, ...]
-    if codestream[:4] == b'\xff\x4f\xff\x51':  # JPEG 2000
+    if codestream[:4] == b'\xff\x4f\xff\x51':  # JPEG 2000, which may end anywhere
         right, bottom, left, top = (int(value) for value in np.frombuffer(codestream[8:24], '>u4'))
         size = bottom - top, right - left
+    elif codestream.rstrip(b'\0\xff')[-2:] != b'\xff\xd9':  # padded with either
+        raise ValueError('compressed data without an end')
     else:
         size, at = (0, 0), 2  # after the mark of the start
         while at + 9 <= len(codestream):
@@ -142,19 +141,6 @@ def _check_codestream(codestream: bytes, header: Header) -> None:
             at += 1 if marker == 0xFF else 2 + int.from_bytes(codestream[at + 2 : at + 4], 'big')
     if size != (header.rows, header.columns):
         raise ValueError(f'compressed {size} where the header says {(header.rows, header.columns)}')
-
-
-def _values(stored: np.ndarray, header: Header) -> np.ndarray:
-    if stored.dtype.kind == 'f' or header.bits[0] < 8:
-        return stored
-    width = 8 * stored.dtype.itemsize
-    _, used, highest = header.bits
-    if not 0 < used <= highest + 1 <= width:
-        raise ValueError(f'bits (allocated, stored, highest) {header.bits}')
-    kind = np.dtype(f'{"i" if header.signed else "u"}{stored.dtype.itemsize}')
-    # Old scanners keep overlays above the value, and decoders differ in how they fill what is above a sign.
-    native = stored.astype(stored.dtype.newbyteorder('='), copy=False)
-    return (native.view(kind) << (width - 1 - highest)) >> (width - used)
 
 
 def _header(path: Path, dataset: Any) -> Header:
@@ -185,7 +171,6 @@ def _header(path: Path, dataset: Any) -> Header:
         rows=_whole(dataset, 'Rows', 0),
         columns=_whole(dataset, 'Columns', 0),
         bits=(allocated, used, highest),
-        signed=_whole(dataset, 'PixelRepresentation', 0) == 1,
         padding=padding if isinstance(padding, int) else None,
         acquisition={name: str(dataset[name].value) for name in _ACQUISITION if name in dataset},
         frames=_frames(path, dataset),
@@ -193,13 +178,13 @@ def _header(path: Path, dataset: Any) -> Header:
 
 
 def _frames(path: Path, dataset: Any) -> tuple[Frame, ...]:
-    per_frame = dataset.get('PerFrameFunctionalGroupsSequence')
-    if not per_frame:
-        if _whole(dataset, 'NumberOfFrames', 1) != 1:
-            raise ValueError('several frames without their positions')
+    """Empty where the header does not say of each frame where it lies, as in doses and ultrasound."""
+    per_frame = dataset.get('PerFrameFunctionalGroupsSequence') or ()
+    count = _whole(dataset, 'NumberOfFrames', 1)
+    if count == 1 and not per_frame:
         return (_frame(path, 0, dataset, ()),)
-    if len(per_frame) != _whole(dataset, 'NumberOfFrames', 1):
-        raise ValueError(f'{dataset.get("NumberOfFrames")} frames, but positions for {len(per_frame)}')
+    if len(per_frame) != count:
+        return ()
     shared = tuple(dataset.get('SharedFunctionalGroupsSequence') or ())[:1]
     return tuple(_frame(path, index, dataset, (group, *shared)) for index, group in enumerate(per_frame))
 

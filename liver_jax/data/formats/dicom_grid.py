@@ -18,35 +18,15 @@ FARTHEST = 1e5  # mm; a header may claim anything
 TO_RAS = np.array([[-1.0], [-1.0], [1.0]])
 
 
-def check_frame(header: Header, frame: Frame, first: Header) -> None:
-    """Refuse a frame that does not say where it lies, or lies on another grid than those of the file `first`."""
-    for name, numbers in (
-        ('ImagePositionPatient', frame.position),
-        ('ImageOrientationPatient', frame.orientation),
-        ('PixelSpacing', frame.spacing),
-    ):
-        if numbers is None or max(map(abs, numbers)) > FARTHEST:
-            raise UserError(f'{frame.path}: {name} {numbers}; expected it in every slice, export the series again')
-    row, column = np.reshape(frame.orientation or (), (2, 3))
-    if (
-        not np.allclose([row @ row, column @ column, row @ column], [1, 1, 0], atol=1e-2)
-        or min(frame.spacing or ()) <= 0
-    ):
+def check_frames(header: Header, first: Header) -> None:
+    """Refuse a file that does not say where its frames lie, or lies on another grid than the file `first`."""
+    if not header.frames:
         raise UserError(
-            f'{frame.path}: ImageOrientationPatient {frame.orientation}, PixelSpacing {frame.spacing}; '
-            'expected two unit vectors at right angles and positive spacing, repair the header'
+            f'{header.path}: positions of its frames are missing, or of another number than the frames; '
+            'expected one for each, export the file again'
         )
-    model = first.frames[0]
-    for name, own, other, tolerance in (
-        ('size', (header.rows, header.columns), (first.rows, first.columns), 0.0),
-        ('PixelSpacing', frame.spacing, model.spacing, 1e-3),
-        ('ImageOrientationPatient', frame.orientation, model.orientation, 1e-3),
-    ):
-        if np.abs(np.subtract(own or (), other or ())).max() > tolerance:
-            raise UserError(
-                f'{frame.path}: {name} {own}, but {first.path.name} has {other}; '
-                'expected one grid in a series, export the parts as series of their own'
-            )
+    for frame in header.frames:
+        _check_frame(header, frame, first)
 
 
 def heights(frames: Sequence[Frame]) -> np.ndarray:
@@ -102,6 +82,36 @@ def plane_in(series: Raster, frame: Frame) -> int | None:
     # A tenth of a voxel at the far corner: files round what they write.
     fits = all(abs(in_plane[:, n] - np.eye(3)[n]).max() * size[n] < 0.1 for n in (0, 1))
     return k if fits and 0 <= k < series.shape[2] and abs(in_plane[:, 2] - (0, 0, k)).max() < 0.1 else None
+
+
+def _check_frame(header: Header, frame: Frame, first: Header) -> None:
+    for name, numbers in (
+        ('ImagePositionPatient', frame.position),
+        ('ImageOrientationPatient', frame.orientation),
+        ('PixelSpacing', frame.spacing),
+    ):
+        if numbers is None or max(map(abs, numbers)) > FARTHEST:
+            raise UserError(f'{frame.path}: {name} {numbers}; expected it in every slice, export the series again')
+    row, column = np.reshape(frame.orientation or (), (2, 3))
+    if (
+        not np.allclose([row @ row, column @ column, row @ column], [1, 1, 0], atol=1e-2)
+        or min(frame.spacing or ()) <= 0
+    ):
+        raise UserError(
+            f'{frame.path}: ImageOrientationPatient {frame.orientation}, PixelSpacing {frame.spacing}; '
+            'expected two unit vectors at right angles and positive spacing, repair the header'
+        )
+    model = first.frames[0]
+    for name, own, other, tolerance in (
+        ('size', (header.rows, header.columns), (first.rows, first.columns), 0.0),
+        ('PixelSpacing', frame.spacing, model.spacing, 1e-3),
+        ('ImageOrientationPatient', frame.orientation, model.orientation, 1e-3),
+    ):
+        if np.abs(np.subtract(own or (), other or ())).max() > tolerance:
+            raise UserError(
+                f'{frame.path}: {name} {own}, but {first.path.name} has {other}; '
+                'expected one grid in a series, export the parts as series of their own'
+            )
 
 
 def _in_plane(frame: Frame) -> np.ndarray:

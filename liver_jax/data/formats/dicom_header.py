@@ -41,7 +41,6 @@ class Header:
     rows: int
     columns: int
     bits: tuple[int, int, int]  # allocated, stored, the highest used
-    signed: bool
     padding: int | None
     acquisition: dict[str, str]
     frames: tuple[Frame, ...]
