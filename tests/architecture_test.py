@@ -24,7 +24,19 @@ SOLE_IMPORTERS = {
     'tensorboardX': 'runtime/telemetry.py',
     'skimage': 'metrics/ssim.py',
 }
-WORKER_MODULES = ('stream', 'clock', 'draws', 'records', 'store', 'layouts', 'volumes', 'prepare', 'splits', 'phantom')
+WORKER_MODULES = (
+    'stream',
+    'buffers',
+    'clock',
+    'draws',
+    'records',
+    'store',
+    'layouts',
+    'volumes',
+    'prepare',
+    'splits',
+    'phantom',
+)
 
 
 def imports(path: Path) -> set[str]:
