@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from liver_jax.data.buffers import Buffers
 from liver_jax.errors import UserError
 
 FORMAT = 2
@@ -84,20 +85,28 @@ class SliceStore:
         content = json.dumps(_undated([self.manifest['settings'], self.manifest['cases']]), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def images(self, rows: np.ndarray) -> np.ndarray:
-        """Images uint8 [len(rows), side, side]; 0..255 is the HU window."""
-        return self._arrays['images'][rows]
+    def images(self, rows: np.ndarray, buffers: Buffers | None = None) -> np.ndarray:
+        """Images uint8 [len(rows), side, side], in memory of `buffers` if given; 0..255 is the HU window."""
+        return self._take('images', rows, buffers)
 
-    def masks(self, rows: np.ndarray, target: str) -> np.ndarray:
+    def masks(self, rows: np.ndarray, target: str, buffers: Buffers | None = None) -> np.ndarray:
         """Masks uint8 [len(rows), side, side], 255 inside: 'tumor', 'liver' (without tumour) or 'liver_or_tumor'."""
         if target == 'tumor':
-            return self._arrays['tumor'][rows]
-        whole = self._arrays['liver'][rows]
+            return self._take('tumor', rows, buffers)
+        whole = self._take('liver', rows, buffers)
         if target == 'liver_or_tumor':
             return whole
-        tumor = self._arrays['tumor'][rows]
-        np.minimum(whole, tumor, out=tumor)  # in place: fresh memory costs more than the arithmetic
+        tumor = self._take('tumor', rows, buffers)
+        np.minimum(whole, tumor, out=tumor)
         return np.subtract(whole, tumor, out=whole)
+
+    def _take(self, name: str, rows: np.ndarray, buffers: Buffers | None) -> np.ndarray:
+        array = self._arrays[name]
+        if not buffers:
+            return array[rows]
+        shape = len(rows), *array.shape[1:]
+        # Rows come from a split of this store: with checks, numpy would first gather into memory of its own.
+        return np.take(array, rows, axis=0, out=buffers.take(shape), mode='clip')
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

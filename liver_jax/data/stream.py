@@ -1,10 +1,8 @@
 """The grain pipelines: batches of slices with their augmentation draws, a function of (seed, step) alone.
 
-Order, draws and gathering work on whole batches: per-slice Python would cost fifty times as much. No JAX here.
+Order, draws and gathering work on many slices at once: Python and numpy take nearly as long for one. No JAX here.
 """
 
-import threading
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -12,15 +10,17 @@ import grain
 import numpy as np
 
 from liver_jax.config import AugmentConfig
+from liver_jax.data.buffers import Buffers
 from liver_jax.data.clock import Clock
 from liver_jax.data.draws import draw
 from liver_jax.data.records import to_records
 from liver_jax.data.store import SliceStore
 
 Batch = dict[str, Any]
-# One thread: with two the allocator gives memory back and faults it in again, at 32 slices half the speed.
-_READ = grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)
-_DRAWN_TOGETHER = 256  # slices; the draws depend on it
+_READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
+# One thread: the work is numpy's on memory, and a second one would take turns with it.
+_READ_TOGETHER = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+_TOGETHER = 128  # slices of consecutive steps that are made at once; the draws depend on it
 
 
 def train_batches(
@@ -34,24 +34,25 @@ def train_batches(
     *,
     gather: bool = True,
     clock: Clock | None = None,
-) -> grain.IterDataset[Batch]:
+) -> 'TrainBatches':
     """`steps` batches in a new order each epoch: 'places' [B] in `rows`, 'rows' [B] of the store, records 'draws' [B].
 
     With `gather` also uint8 'image' and 'mask' [B, H, W]; without it they are taken elsewhere, by 'places'. `clock`
     counts the seconds of the stages 'order', 'draw' and 'gather'.
 
-    Epochs follow one another without a gap, so every slice is seen equally often. The position of its iterator is
+    Epochs follow one another without a gap, so every slice is seen equally often. The position is
     `{'next_index': step}`.
     """
-    clock = clock or Clock()
+    clock, together = clock or Clock(), max(1, _TOGETHER // batch_size)
     stream = (
-        grain.MapDataset.range(steps)
-        .map(clock.timed('order', _Order(rows, batch_size, seed).map))
-        .map(clock.timed('draw', _Draw(augment, batch_size, seed).map))
+        grain.MapDataset.range(-(-steps // together))
+        .seed(seed)
+        .map(clock.timed('order', _Order(rows, together * batch_size, seed).map))
+        .random_map(clock.timed('draw', _Draw(augment).random_map))
     )
     if gather:
         stream = stream.map(clock.timed('gather', _Gather(store, target).map))
-    return stream.to_iter_dataset(_READ)
+    return TrainBatches(iter(stream.to_iter_dataset(_READ_TOGETHER)), batch_size, together, steps)
 
 
 def eval_batches(store: SliceStore, rows: np.ndarray, target: str, batch_size: int) -> grain.IterDataset[Batch]:
@@ -70,20 +71,55 @@ def steps_per_epoch(slices: int, batch_size: int) -> int:
     return max(1, round(slices / batch_size))
 
 
+class TrainBatches:
+    """Batches in order, cut from what grain makes for several steps at once."""
+
+    def __init__(self, chunks: grain.DatasetIterator[Batch], batch_size: int, together: int, steps: int) -> None:
+        self._chunks, self._chunk = chunks, Batch()
+        self._batch_size, self._together, self._steps = batch_size, together, steps
+        self._step = 0
+
+    def __iter__(self) -> 'TrainBatches':
+        return self
+
+    def __next__(self) -> Batch:
+        if self._step >= self._steps:
+            raise StopIteration
+        within = self._step % self._together
+        if not within or not self._chunk:
+            self._chunk = next(self._chunks)
+        self._step += 1
+        start = within * self._batch_size
+        return {name: values[start : start + self._batch_size] for name, values in self._chunk.items()}
+
+    def get_state(self) -> dict[str, int]:
+        """The position: that of the next batch."""
+        return {'next_index': self._step}
+
+    def set_state(self, position: dict[str, int]) -> None:
+        """Go on from a position."""
+        self._step, self._chunk = position['next_index'], {}
+        self._chunks.set_state({'next_index': self._step // self._together})
+
+    def close(self) -> None:
+        """End the thread that reads."""
+        self._chunks.close()
+
+
 class _Order(grain.transforms.Map):
-    """step -> places and rows of that batch, from one seeded permutation per epoch."""
+    """index -> places and rows of the next `count` slices, from one seeded permutation per epoch."""
 
-    def __init__(self, rows: np.ndarray, batch_size: int, seed: int) -> None:
-        self._rows, self._batch_size = rows, batch_size
+    def __init__(self, rows: np.ndarray, count: int, seed: int) -> None:
+        self._rows, self._count = rows, count
         places = np.arange(len(rows), dtype=np.int32)
-        self._permutation = _kept(lambda epoch: np.random.default_rng([seed, epoch]).permutation(places))
+        self._permutation = lru_cache(4)(lambda epoch: np.random.default_rng([seed, epoch]).permutation(places))
 
-    def map(self, step: int) -> Batch:
-        positions = np.arange(step * self._batch_size, (step + 1) * self._batch_size)
+    def map(self, index: int) -> Batch:
+        positions = np.arange(index * self._count, (index + 1) * self._count)
         epochs, within = np.divmod(positions, len(self._rows))
         parts = [self._permutation(e)[within[epochs == e]] for e in range(int(epochs[0]), int(epochs[-1]) + 1)]
         places = np.concatenate(parts)
-        return {'step': step, 'places': places, 'rows': self._rows[places]}
+        return {'places': places, 'rows': self._rows[places]}
 
 
 class _Sequence(grain.transforms.Map):
@@ -99,45 +135,23 @@ class _Sequence(grain.transforms.Map):
         return {'rows': np.concatenate([rows, np.repeat(rows[:1], padding)]), 'valid': valid}
 
 
-class _Draw(grain.transforms.Map):
-    """Adds the augmentation draws of the batch, a function of (seed, step).
+class _Draw(grain.transforms.RandomMap):
+    """Adds the augmentation draws."""
 
-    Numpy takes nearly as long to draw for 16 slices as for 256: draws are made for several steps at once.
-    """
+    def __init__(self, config: AugmentConfig) -> None:
+        self._config = config
 
-    def __init__(self, config: AugmentConfig, batch_size: int, seed: int) -> None:
-        self._batch_size, self._steps = batch_size, max(1, _DRAWN_TOGETHER // batch_size)
-
-        def records(chunk: int) -> np.ndarray:
-            # With a spawn key no chunk can meet the seeds of the order.
-            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(chunk,)))
-            return to_records(draw(config, rng, self._steps * batch_size))
-
-        self._records = _kept(records)
-
-    def map(self, batch: Batch) -> Batch:
-        chunk, step = divmod(batch['step'], self._steps)
-        records = self._records(chunk)[step * self._batch_size : (step + 1) * self._batch_size]
-        return {**batch, 'draws': records}
+    def random_map(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        return {**batch, 'draws': to_records(draw(self._config, rng, len(batch['rows'])))}
 
 
 class _Gather(grain.transforms.Map):
     """Adds images and masks of the batch's rows."""
 
     def __init__(self, store: SliceStore, target: str) -> None:
-        self._store, self._target = store, target
+        self._store, self._target, self._buffers = store, target, Buffers()
 
     def map(self, batch: Batch) -> Batch:
         rows = batch['rows']
-        return {**batch, 'image': self._store.images(rows), 'mask': self._store.masks(rows, self._target)}
-
-
-def _kept(function: Callable[[int], np.ndarray]) -> Callable[[int], np.ndarray]:
-    """`function`, its last few results kept; threads that ask for the same one at once compute it once."""
-    cached, lock = lru_cache(4)(function), threading.Lock()
-
-    def call(number: int) -> np.ndarray:
-        with lock:
-            return cached(number)
-
-    return call
+        image = self._store.images(rows, self._buffers)
+        return {**batch, 'image': image, 'mask': self._store.masks(rows, self._target, self._buffers)}

@@ -34,7 +34,7 @@ class Feed:
             store, rows, data.target, config.augment, config.train.batch_size, steps, config.seed,
             gather=not resident, clock=clock,
         )  # fmt: skip
-        self._stream = iter(batches)
+        self._stream = batches
         self._augment = jax.jit(augment_records, static_argnames='layout', out_shardings=batch_sharding(mesh))
 
     def next_batch(self, under_way: jax.Array | None) -> dict[str, jax.Array]:
@@ -52,7 +52,7 @@ class Feed:
 
     def get_state(self) -> dict[str, int]:
         """The position: that of the next batch."""
-        return {name: int(value) for name, value in self._stream.get_state().items()}
+        return self._stream.get_state()
 
     def set_state(self, position: dict[str, int]) -> None:
         """Go on from a position."""

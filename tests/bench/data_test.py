@@ -45,7 +45,7 @@ def test_every_stage_has_its_row(quick, run, tmp_path):
         assert math.isclose(row['slices_per_second'] * row['microseconds_per_slice'], 1e6)
     assert results['host_slices_per_second_per_core'] == rows['host']['slices_per_second']
     parts = [rows[stage]['microseconds_per_slice'] for stage in ('draw', 'gather', 'batch')]
-    assert math.isclose(sum(parts), rows['host']['microseconds_per_slice'])
+    assert sum(parts) > 0.999 * rows['host']['microseconds_per_slice']  # more where the stream had run ahead
     training = results['training']
     assert (training['network'], training['width'], training['placement']) == ('U-Net', 8, 'device')
     ratio = training['real_slices_per_second'] / training['dummy_slices_per_second']

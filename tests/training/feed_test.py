@@ -5,10 +5,12 @@ import threading
 import time
 from pathlib import Path
 
+import grain
 import jax
 import numpy as np
 import pytest
 
+from liver_jax.data import stream
 from liver_jax.data.augment import augment_batch
 from liver_jax.data.store import SliceStore
 from liver_jax.data.stream import train_batches
@@ -85,12 +87,10 @@ def test_resume_is_exact_in_either_placement(config, store, before, after):
 
 @pytest.mark.parametrize('threads', [0, 7])
 def test_batches_do_not_depend_on_the_number_of_threads(config, store, threads, monkeypatch):
-    import grain
-
-    from liver_jax.data import stream
-
     expected = take(make_feed(config, store, 'device'), 12)
-    monkeypatch.setattr(stream, '_READ', grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads and 3))
+    monkeypatch.setattr(
+        stream, '_READ_TOGETHER', grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads and 3)
+    )
     assert_same(take(make_feed(config, store, 'device'), 12), expected)
 
 
@@ -102,6 +102,7 @@ class Step:
 
 
 def slowly(monkeypatch, owner, name, seconds=0.01):
+    monkeypatch.setattr(stream, '_TOGETHER', 1)  # one step at a time
     quick = getattr(owner, name)
 
     def slow(*arguments):
