@@ -5,6 +5,7 @@ radiological view. Planes come one at a time: a volume is held whole only where 
 """
 
 import dataclasses
+import logging
 import os
 import zlib
 from collections.abc import Generator, Iterator
@@ -25,6 +26,7 @@ from liver_jax.data.formats.raster import Raster
 from liver_jax.data.layouts import Case
 from liver_jax.errors import UserError
 
+logging.getLogger('nibabel.global').setLevel(logging.CRITICAL)  # what a damaged header lacks, the error says
 CANONICAL = ('L', 'P', 'S')
 UNREADABLE = (
     OSError, ValueError, EOFError, zlib.error, MemoryError, OverflowError, ImageFileError, HeaderDataError,
