@@ -93,7 +93,7 @@ def test_our_own_reader_finds_the_cases_and_their_patients(written):
         ('volume-2', 'patient-1'),
     ]
     volume = read_case(cases[2])
-    assert volume.orientation == 'LAS'
+    assert volume.scan.orientation == 'LAS'
     # Canonical axes run to the head, the back and the left: the liver is in the first half of the columns.
     assert np.argwhere(volume.labels > 0)[:, 2].mean() < volume.hu.shape[2] / 2 - 20
 

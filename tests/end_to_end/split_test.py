@@ -160,10 +160,10 @@ def test_one_scan_given_as_two_patients_is_refused_before_anything_is_made(raw, 
         for name in ('volume', 'segmentation'):
             (tmp_path / 'raw').mkdir(exist_ok=True)
             shutil.copy(raw / f'{name}-{number}.nii.gz', tmp_path / 'raw' / f'{name}-{new}.nii.gz')
-    config = small_config(tmp_path / 'raw', tmp_path / 'store')
+    config = small_config(tmp_path / 'raw', tmp_path / 'store', data_patients='volume')
     done = subprocess.run(command('compare', config, tmp_path / 'run'), capture_output=True, text=True)
     assert done.returncode == 2
-    assert 'volume-0 (patient volume-0) and volume-8 (patient volume-8) are the same scan' in done.stderr
+    assert 'volume-0 and volume-8 are the same scan, given to different patients' in done.stderr
     assert not (tmp_path / 'run').exists()
 
 
