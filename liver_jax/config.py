@@ -14,6 +14,7 @@ from liver_jax.config_fields import absolute, build, check, flat, names_of
 
 Network = Literal['unet', 'resunet']
 NETWORKS: tuple[Network, ...] = typing.get_args(Network)
+WORKER_GB = 0.15  # that a process takes before it reads a volume
 PATIENT_SOURCES = ('', 'signature', 'volume')  # of data.patients, beside a CSV
 _OVERLAP = ('dice', 'iou', 'precision', 'recall', 'f1')
 # The transforms in the order in which they are applied; AugmentConfig has the probability of each under its name.
@@ -46,12 +47,18 @@ class DataConfig:
     def __post_init__(self) -> None:
         """Check the ranges of the fields."""
         check('data.labels', self.labels, bool(self.labels) == bool(self.images), 'a pattern, as data.images has one')
-        check('data.memory_gb', self.memory_gb, self.memory_gb > 0, 'a positive number of gigabytes')
+        least = WORKER_GB * self.workers
+        check('data.memory_gb', self.memory_gb, self.memory_gb > least, f'more than {least:g}, for data.workers')
         check('data.case_seconds', self.case_seconds, self.case_seconds > 0, 'a positive number of seconds')
         check('data.image_size', self.image_size, 16 <= self.image_size <= 1024, 'a side of 16 to 1024 pixels')
         check('data.window', self.window, self.window[0] < self.window[1], '(low, high) in HU with low < high')
         check('data.workers', self.workers, 1 <= self.workers <= 256, '1 to 256 processes')
         check('data.store', self.store, bool(self.store), 'a folder')
+
+    @property
+    def worker_gb(self) -> float:
+        """Gigabytes that each worker may hold of its volume."""
+        return self.memory_gb / self.workers - WORKER_GB
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,12 +31,12 @@ def locked(folder: Path, shared: bool = False) -> Iterator[None]:
     with open(folder / '.lock', 'a+') as file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             file.seek(0)
             raise UserError(
                 f'{folder}: process {file.read() or "unknown"} is working there; wait for it or use another folder'
             ) from error
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f'{os.getpid()} on {socket.gethostname()}')
         file.flush()
         yield

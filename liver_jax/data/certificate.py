@@ -136,7 +136,7 @@ def parse_record(path: Path) -> tuple[Record, dict[str, Any]]:
         raise UserError(
             f'{path}: no split there; bring it back, or let `liver-jax train` make it again from the seed'
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f'{path}: not a readable split ({type(error).__name__}: {error}); {MADE_AGAIN}') from error
 
 

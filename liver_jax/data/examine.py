@@ -25,16 +25,18 @@ class Examination:
     """One case examined; the gravest of `reasons` comes first.
 
     `content` is a hash of the voxels in the canonical frame, the same for a copy that was compressed, renamed, turned
-    or stored as another type. `signature` is None where the scan is too small. Volumes are in millilitres.
+    or stored as another type; `labels` is the same for the labels. `signature` is None where the scan is too small or
+    its spacing unknown; without spacing the volumes in millilitres are None too.
     """
 
     verdict: Verdict
     reasons: list[str]
     content: str
+    labels: str
     hu_range: tuple[float, float]
     liver_hu: float | None
-    liver_ml: float
-    tumor_ml: float
+    liver_ml: float | None
+    tumor_ml: float | None
     lesions: int
     signature: np.ndarray | None
 
@@ -44,6 +46,7 @@ class Examination:
             'verdict': self.verdict,
             'reasons': self.reasons,
             'content_sha256': self.content,
+            'labels_sha256': self.labels,
             'hu_range': list(self.hu_range),
             'liver_hu': self.liver_hu,
             'liver_ml': self.liver_ml,
@@ -58,7 +61,7 @@ class Examiner:
     def __init__(self, scan: Scan) -> None:
         """For the planes of `scan`."""
         self._scan = scan
-        self._hashes: dict[int, bytes] = {}
+        self._hashes: dict[int, tuple[bytes, ...]] = {}  # of HU and of labels
         self._signature = SignatureBuilder(scan.size, scan.spacing)
         self._lesions = LesionCounter()
         self._low, self._high = np.inf, -np.inf
@@ -69,7 +72,7 @@ class Examiner:
         """The next plane."""
         hu = plane.hu
         whole = np.clip(np.rint(hu) if hu.dtype.kind == 'f' else hu, -32768, 32767).astype('<i2')
-        self._hashes[plane.index] = hashlib.sha256(whole.tobytes()).digest()
+        self._hashes[plane.index] = tuple(hashlib.sha256(each.tobytes()).digest() for each in (whole, plane.labels))
         self._signature.add(plane.index, hu)
         self._low, self._high = min(self._low, float(hu.min())), max(self._high, float(hu.max()))
         if plane.labels.any():
@@ -79,15 +82,16 @@ class Examiner:
 
     def finish(self) -> Examination:
         """Everything, once all planes were added."""
-        content = hashlib.sha256(repr(self._scan.size).encode())
+        content, labels = (hashlib.sha256(repr(self._scan.size).encode()) for _ in range(2))
         for index in sorted(self._hashes):
-            content.update(self._hashes[index])
+            for digest, plane in zip((content, labels), self._hashes[index], strict=True):
+                digest.update(plane)
         liver, tumour = (int(each) for each in self._voxels[1:])
         liver_hu = self._liver_sum / liver if liver else None
         lesions = self._lesions.finish()
         reasons = [*_geometry(self._scan), *_values(self._low, self._high, liver_hu)]
         if self._scan.labels:
-            reasons += [*_labels(liver, tumour), *_pieces(lesions)]
+            reasons += [*_labels(liver, tumour), *_pieces(lesions, bool(liver))]
         else:
             reasons.append(('warn', 'no labels: it can be predicted on, but not trained or scored; add a segmentation'))
         reasons.sort(key=lambda reason: -VERDICTS.index(reason[0]))
@@ -96,19 +100,21 @@ class Examiner:
             verdict=max((verdict for verdict, _ in reasons), key=VERDICTS.index, default='ok'),
             reasons=[reason for _, reason in reasons],
             content=content.hexdigest(),
+            labels=labels.hexdigest(),
             hu_range=(self._low, self._high),
             liver_hu=None if liver_hu is None else round(liver_hu, 1),
-            liver_ml=round((liver + tumour) * millilitres, 3),
-            tumor_ml=round(tumour * millilitres, 3),
+            liver_ml=round((liver + tumour) * millilitres, 3) if self._scan.is_placed else None,
+            tumor_ml=round(tumour * millilitres, 3) if self._scan.is_placed else None,
             lesions=len(lesions),
-            signature=self._signature.finish(),
+            signature=self._signature.finish() if self._scan.is_placed else None,
         )
 
 
 def _geometry(scan: Scan) -> list[Reason]:
-    reasons: list[Reason] = [('warn', note) for note in scan.image.notes]
+    notes = [*scan.image.notes, *(scan.labels.notes if scan.labels else ())]
+    reasons: list[Reason] = [('warn', note) for note in notes]
     z, y, x = scan.spacing
-    if np.allclose(scan.image.affine[:3, :3], np.eye(3)) and scan.case.kind == 'nifti':
+    if not scan.is_placed and scan.case.kind != 'png':
         reasons.append(
             ('warn', 'identity affine: spacing and orientation are unknown, 1 mm and RAS are assumed; check a picture')
         )
@@ -116,11 +122,22 @@ def _geometry(scan: Scan) -> list[Reason]:
         low, high = SPACING_MM[name]
         if not low <= mm <= high:
             reasons.append(('warn', f'{mm:.3g} mm per {name}; expected {low:g} to {high:g}, check the header'))
-    if scan.labels and not np.allclose(scan.labels.affine, scan.image.affine, atol=1e-2):
+    apart = _apart(scan)
+    if apart > 0.1:
         reasons.append(
-            ('warn', 'image and labels have other affines; they are aligned by array index, check a picture of both')
-        )
+            ('warn', f'image and labels lie up to {apart:.3g} mm apart by their affines; they are aligned by array '
+             'index, check a picture of both')
+        )  # fmt: skip
     return reasons
+
+
+def _apart(scan: Scan) -> float:
+    """How far, in mm, the affines of image and labels move the corners of the volume from one another."""
+    if scan.labels is None:
+        return 0.0
+    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * [*scan.image.shape, 1]
+    moved = corners @ (scan.image.affine - scan.labels.affine).T
+    return float(np.nan_to_num(np.linalg.norm(moved[:, :3], axis=1), nan=np.inf).max())
 
 
 def _values(low: float, high: float, liver_hu: float | None) -> list[Reason]:
@@ -152,10 +169,10 @@ def _labels(liver: int, tumour: int) -> list[Reason]:
     return [] if tumour else [('warn', "no tumour: it gives no slice with data.slices='tumor'")]
 
 
-def _pieces(lesions: list[Lesion]) -> list[Reason]:
+def _pieces(lesions: list[Lesion], has_liver: bool) -> list[Reason]:
     reasons: list[Reason] = []
     outside = [lesion.voxels for lesion in lesions if not lesion.in_liver]
-    if outside:
+    if outside and has_liver:
         reasons.append(
             ('warn', f'{len(outside)} of {len(lesions)} lesions touch no liver ({sum(outside):,} voxels); '
              'see in a picture whether they are drawn where they belong')

@@ -40,7 +40,7 @@ def inspect_folder(data: DataConfig, side: int) -> tuple[dict[str, Any], list[Sn
         raise UserError('no folder given; expected liver-jax inspect DIR, or data.raw in the config')
     cases, source = find_cases(Path(data.raw), data.patients, data.images, data.labels)
     found: list[dict[str, Any]] = [{}] * len(cases)
-    jobs = [(case, side, data.window) for case in cases]
+    jobs = [(case, side, data.window, data.worker_gb) for case in cases]
     for number, result in over_cases(_inspect_case, jobs, data.workers, data.case_seconds, 'inspect'):
         found[number] = result
     signatures = [each.pop('signature') for each in found]
@@ -56,15 +56,19 @@ def inspect_folder(data: DataConfig, side: int) -> tuple[dict[str, Any], list[Sn
         'cases': found,
         'patients': [dataclasses.asdict(group) for group in groups],
         'source': source,
+        'window': list(data.window),
     }
     return report, [snapshot for snapshot in snapshots if snapshot]
 
 
-def _inspect_case(case: Case, side: int, window: tuple[float, float]) -> dict[str, Any]:
+def _inspect_case(case: Case, side: int, window: tuple[float, float], budget_gb: float) -> dict[str, Any]:
     entry: dict[str, Any] = {'case': case.name, 'verdict': 'ok', 'reasons': [], 'patient': ''}
     nothing = {'signature': None, 'snapshot': None}
+    if case.fault:
+        return {**entry, 'verdict': 'refuse', 'reasons': [case.fault], **nothing}
     try:
         scan = open_scan(case, window)
+        scan.check_held(budget_gb)
         examiner = Examiner(scan)
         best, most = None, (-1, 0, 0.0)
         for plane in scan.planes():
@@ -96,10 +100,12 @@ def _mark_copies(entries: list[dict[str, Any]], contents: list[str]) -> None:
     by_name = {entry['case']: entry for entry in entries}
     for names, one_patient in find_copies(list(by_name), contents, [entry['patient'] for entry in entries]):
         for name in names:
-            others = ', '.join(other for other in names if other != name)
-            what = (
-                '; remove one, it counts twice' if one_patient else ', given to another patient; correct patients.csv'
-            )
             entry = by_name[name]
+            others = [by_name[other] for other in names if other != name]
+            relabelled = any(other['labels_sha256'] != entry['labels_sha256'] for other in others)
+            what = ' with other labels' * relabelled + (
+                f'; keep one, it counts {len(names)} times' if one_patient else
+                ', given to another patient; correct patients.csv'
+            )  # fmt: skip
             entry['verdict'] = max(entry['verdict'], 'warn' if one_patient else 'refuse', key=VERDICTS.index)
-            entry['reasons'].append(f'the same scan as {others}{what}')
+            entry['reasons'].append(f'the same scan as {", ".join(other["case"] for other in others)}{what}')

@@ -24,7 +24,7 @@ from liver_jax.data.formats.pictures import find_pictures
 from liver_jax.data.patient_table import given_patients
 from liver_jax.errors import UserError
 
-KAGGLE = re.compile(r'volume-(\d+)\.nii(?:\.gz)?'), re.compile(r'segmentation-(\d+)\.nii(?:\.gz)?')
+KAGGLE = re.compile(r'volume-(\d+)\.nii(?:\.gz)?', re.I), re.compile(r'segmentation-(\d+)\.nii(?:\.gz)?', re.I)
 DECATHLON = re.compile(r'imagesTr/liver_(\d+)\.nii(?:\.gz)?'), re.compile(r'labelsTr/liver_(\d+)\.nii(?:\.gz)?')
 
 # Wildcards of a pattern, and what each may stand for.
@@ -41,6 +41,7 @@ class Case:
     images: tuple[Path, ...]  # one volume, or the slices of a series in any order
     labels: tuple[Path, ...]  # its segmentation; empty where there is none
     patient: str  # empty where only the anatomy can tell
+    fault: str = ''  # why it cannot be read at all, seen without opening it
 
 
 def find_cases(root: Path, patients: str = '', images: str = '', labels: str = '') -> tuple[list[Case], str]:
@@ -51,20 +52,44 @@ def find_cases(root: Path, patients: str = '', images: str = '', labels: str = '
     `labels` are patterns of NIfTI files below `root`, joined on what their stars stand for.
 
     Raises:
-        UserError: no folder, no case in it or two layouts at once, an image without label, a number twice, a link that
-            leads out, a file that may not be read, a bad patients file.
+        UserError: no folder, no case in it or two layouts at once, a link that leads out, a bad patients file. What is
+            wrong with a single case (no segmentation, a number twice, a file that may not be read) is its `fault`.
     """
     if is_archive(root) and root.is_file():
         raise UserError(f'{root}: an archive; expected a folder, unpack it first and set data.raw to what comes out')
     if not root.is_dir():
-        raise UserError(f'{root}: no such folder; expected one with CT volumes, set data.raw to it')
+        what = 'not a folder' if root.exists() else 'no such folder'
+        raise UserError(f'{root}: {what}; expected one with CT volumes, set data.raw to it')
     files = list(files_below(root))
     cases, headers = _recognised(root, files) if not images else (_matched(root, files, images, labels), [])
-    for case in cases:
-        for path in (*case.images, *case.labels):
-            check_readable(path)
+    cases = [_checked(case) for case in _with_own_names(cases)]
     names, source = given_patients([case.name for case in cases], headers, root, patients)
     return [dataclasses.replace(case, patient=name) for case, name in zip(cases, names, strict=True)], source
+
+
+def _checked(case: Case) -> Case:
+    try:
+        for path in (*case.images, *case.labels):
+            check_readable(path)
+    except UserError as error:
+        return dataclasses.replace(case, fault=case.fault or str(error))
+    return case
+
+
+def _with_own_names(cases: list[Case]) -> list[Case]:
+    """Cases are told apart by name: the second of a name is numbered."""
+    often: Counter[str] = Counter()
+    named = []
+    taken = {case.name for case in cases}
+    for case in cases:
+        name = case.name
+        while often[case.name] and name in taken:
+            often[case.name] += 1
+            name = f'{case.name}-{often[case.name]}'
+        often[case.name] += 1
+        taken.add(name)
+        named.append(dataclasses.replace(case, name=name))
+    return named
 
 
 def _recognised(root: Path, files: list[Path]) -> tuple[list[Case], list[tuple[str, str]]]:
@@ -107,23 +132,28 @@ def _recognised(root: Path, files: list[Path]) -> tuple[list[Case], list[tuple[s
 def _numbered(root: Path, files: list[Path], image: re.Pattern[str], label: re.Pattern[str]) -> list[Case]:
     """Pairs joined on their number; segmentations without a volume, as of test sets, are passed over."""
     images, labels = _by_number(files, image), _by_number(files, label)
-    for number, path in images.items():
-        if number not in labels:
-            raise UserError(
-                f'{path}: no segmentation with the number {number} below {root}; add it or move the volume away'
-            )
-    return [Case(_stem(images[n]), 'nifti', (images[n],), (labels[n],), '') for n in sorted(images)]
+    cases = []
+    for number in sorted(images):
+        (path, *others), masks = images[number], labels.get(number, [])
+        fault = ''
+        if not masks:
+            fault = f'{path}: no segmentation with the number {number} below {root}; add it or move the volume away'
+        for first, *more in ([path, *others], masks or [path]):
+            if more:
+                fault = f'{more[0]}: number {number} is also at {first}; expected each number once, remove one'
+        cases.append(Case(_stem(path), 'nifti', (path,), tuple(masks[:1]), '', fault))
+    return cases
 
 
-def _by_number(files: list[Path], pattern: re.Pattern[str]) -> dict[int, Path]:
-    found: dict[int, Path] = {}
+def _by_number(files: list[Path], pattern: re.Pattern[str]) -> dict[int, list[Path]]:
+    """Files by their number; two links to one file are one."""
+    found: dict[int, list[Path]] = {}
     for path in files:
         match = pattern.fullmatch(path.name) or pattern.fullmatch('/'.join(path.parts[-2:]))
-        if match and _real(found.setdefault(int(match[1]), path)) != _real(path):
-            raise UserError(
-                f'{path}: number {int(match[1])} is also at {found[int(match[1])]}; '
-                'expected each number once, remove one'
-            )
+        if match:
+            same = found.setdefault(int(match[1]), [])
+            if os.path.realpath(path) not in map(os.path.realpath, same):
+                same.append(path)
     return found
 
 
@@ -172,14 +202,10 @@ def _by_key(root: Path, files: list[Path], pattern: str, field: str) -> dict[tup
     return found
 
 
-def _real(path: Path) -> str:
-    return os.path.realpath(path)  # two links to one file are one
-
-
 def _natural(text: str) -> list[tuple[int, str]]:
     """As a reader sorts: 2 before 10."""
     return [(int(digits or -1), other) for digits, other in re.findall(r'(\d+)|(\D+)', text)]
 
 
 def _stem(path: Path) -> str:
-    return path.name.removesuffix('.gz').removesuffix('.nii')
+    return re.sub(r'\.nii(\.gz)?$', '', path.name, flags=re.I)

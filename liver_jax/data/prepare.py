@@ -8,7 +8,6 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from liver_jax.errors import UserError
 from liver_jax.files import locked
 
 log = logging.getLogger(__name__)
-BASE_GB = 0.15  # that a worker takes before it reads anything
 
 
 def prepare(config: DataConfig, shard: tuple[int, int] | None = None, merge: bool = False) -> Path:
@@ -48,7 +46,7 @@ def prepare(config: DataConfig, shard: tuple[int, int] | None = None, merge: boo
         log.info('store %s is already prepared', store)
         return store
     working = store.with_name(store.name + '.partial')
-    with _errors_named(config, store):
+    with _errors_named(store):
         if shard:
             number, count = shard
             with locked(working, shared=True), locked(working / f'.shard-{number}-of-{count}'):
@@ -76,6 +74,9 @@ def raw_cases(config: DataConfig) -> tuple[list[Case], str]:
     if not config.raw:
         raise UserError('config field data.raw is empty; expected the folder of CT volumes: --config.data.raw=PATH')
     cases, source = find_cases(Path(config.raw), config.patients, config.images, config.labels)
+    faults = [case.fault for case in cases if case.fault]
+    if faults:
+        raise UserError(_first_of(faults))
     labelled = [case for case in cases if case.labels]
     if not labelled:
         raise UserError(f'{config.raw}: {len(cases)} scans, none with labels; expected segmentations beside them')
@@ -126,17 +127,12 @@ def check_store(store: Path, settings: dict[str, Any], cases: list[Case] | None 
 
 
 @contextmanager
-def _errors_named(config: DataConfig, store: Path) -> Iterator[None]:
+def _errors_named(store: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise UserError(
             f'{error.filename or store}: {error.strerror or error}; expected a data.store that can be written'
-        ) from error
-    except BrokenProcessPool as error:
-        raise UserError(
-            f'{config.raw}: a process that prepares volumes was killed, perhaps for lack of memory; '
-            'set data.workers lower and go on with the same command, finished volumes are kept'
         ) from error
 
 
@@ -151,19 +147,41 @@ def _is_free(store: Path) -> bool:
 
 def _prepare_cases(cases: Sequence[Case], working: Path, settings: dict[str, Any], config: DataConfig) -> None:
     """Prepare each case into a folder of `working`, those that are there already left out."""
+    _check_settings(working, settings)
     todo = [case for case in cases if not _is_done(case, working / case.name, settings)]
     log.info('%d volumes to prepare%s', len(todo), f', {len(cases) - len(todo)} are' if len(todo) < len(cases) else '')
-    budget = config.memory_gb / config.workers - BASE_GB
-    jobs = [(case, working / case.name, settings, budget) for case in todo]
+    jobs = [(case, working / case.name, settings, config.worker_gb) for case in todo]
     warned: dict[str, list[str]] = {}
-    for number, reasons in over_cases(_prepare_case, jobs, config.workers, config.case_seconds, 'prepare'):
+    refused: dict[int, str] = {}
+    for number, (reasons, refusal) in over_cases(_try_case, jobs, config.workers, config.case_seconds, 'prepare'):
+        if refusal:
+            refused[number] = refusal
         for reason in reasons:
             warned.setdefault(reason, []).append(todo[number].name)
     for reason, names in warned.items():
         log.warning('%s: %s', ', '.join(sorted(names)), reason)
+    if refused:
+        raise UserError(_first_of([refused[number] for number in sorted(refused)]))
+
+
+def _first_of(refusals: Sequence[str]) -> str:
+    others = len(refusals) - 1
+    return refusals[0] + (f' (and {others} more like it: liver-jax inspect lists them)' if others else '')
+
+
+def _check_settings(working: Path, settings: dict[str, Any]) -> None:
+    """Volumes that were prepared otherwise are not mixed with these."""
+    for part in sorted(working.iterdir()):
+        for name, value in read_part(part)['settings'].items():
+            if value != {**settings, 'format': FORMAT}.get(name):
+                raise UserError(
+                    f'{working}: {part.name} was prepared with {name}={value!r}, now it is {settings.get(name)!r}; '
+                    'put the setting back, set another data.store or delete this folder'
+                )
 
 
 def _check_complete(cases: Sequence[Case], working: Path, settings: dict[str, Any]) -> None:
+    _check_settings(working, settings)
     missing = [case.name for case in cases if not _is_done(case, working / case.name, settings)]
     if missing:
         names = ', '.join(missing[:10]) + (', …' if len(missing) > 10 else '')
@@ -180,6 +198,7 @@ def _join(
     parts = [working / case.name for case in cases]
     entries = [read_part(part)['case'] for part in parts]
     if not sum(len(entry['slices']) for entry in entries):
+        shutil.rmtree(working)  # it would only stand in the way of other settings
         raise UserError(
             f'{config.raw}: no slice left of {len(cases)} volumes with data.slices={config.slices!r}; '
             "expected volumes with such labels, or set data.slices='all'"
@@ -218,14 +237,18 @@ def _is_from(entry: dict[str, Any], case: Case) -> bool:
     return True
 
 
+def _try_case(case: Case, part: Path, settings: dict[str, Any], budget_gb: float) -> tuple[list[str], str]:
+    """What there is to warn of, and why the case is refused (empty if it is not)."""
+    try:
+        return _prepare_case(case, part, settings, budget_gb), ''
+    except UserError as error:
+        return [], str(error)
+
+
 def _prepare_case(case: Case, part: Path, settings: dict[str, Any], budget_gb: float) -> list[str]:
     """Examine a case and write its slices; returns what there is to warn of."""
     scan = open_scan(case, tuple(settings['window']))
-    if scan.held_gb > budget_gb:
-        raise UserError(
-            f'{case.images[0]}: not stored slice by slice, so {scan.held_gb:.2f} GB of it are held at once, and each '
-            f'worker may take {max(budget_gb, 0):.2f}; raise data.memory_gb or lower data.workers'
-        )
+    scan.check_held(budget_gb)
     side, masks = settings['image_size'], settings['masks']
     examiner = Examiner(scan)
     kept: dict[int, dict[str, np.ndarray]] = {}

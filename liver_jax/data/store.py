@@ -138,7 +138,7 @@ def write_store(
     same disk for the unfinished store.
     """
     total, side = sum(len(case['slices']) for case in cases), settings['image_size']
-    unfinished = working / 'store'
+    unfinished = working / '.store'  # no case has such a name
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     for name in _ARRAYS:
@@ -161,13 +161,16 @@ def write_part(
     unfinished = part.with_name(f'.{part.name}.{os.getpid()}')
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    for name in _ARRAYS:
-        _write_array(unfinished / f'{name}.npy', arrays[name].shape, [arrays[name]])
-    if signature is not None:
-        np.save(unfinished / _SIGNATURE, signature)
-    (unfinished / 'case.json').write_text(json.dumps({'settings': settings, 'case': case}))
-    shutil.rmtree(part, ignore_errors=True)
-    os.rename(unfinished, part)
+    try:
+        for name in _ARRAYS:
+            _write_array(unfinished / f'{name}.npy', arrays[name].shape, [arrays[name]])
+        if signature is not None:
+            _write_array(unfinished / _SIGNATURE, signature.shape, [signature])
+        (unfinished / 'case.json').write_text(json.dumps({'settings': settings, 'case': case}))
+        shutil.rmtree(part, ignore_errors=True)
+        os.rename(unfinished, part)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def read_part(part: Path) -> dict[str, Any]:
@@ -189,8 +192,10 @@ def read_signature(part: Path) -> np.ndarray | None:
 def _write_array(path: Path, shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> None:
     """Like np.save, but block by block; plain writes, for on a full disk a memory map dies without an exception."""
     with open(path, 'wb') as file:
-        np.lib.format.write_array_header_1_0(file, {'descr': '|u1', 'fortran_order': False, 'shape': shape})
-        for block in blocks:
+        for number, block in enumerate(blocks):
+            if not number:
+                header = {'descr': block.dtype.str, 'fortran_order': False, 'shape': shape}
+                np.lib.format.write_array_header_1_0(file, header)
             file.write(block.tobytes())
 
 

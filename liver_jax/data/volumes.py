@@ -70,10 +70,27 @@ class Scan:
         """Gigabytes that reading keeps in memory at once, at most."""
         return 5e-9 * float(np.prod(self.size[1:] if self.by_plane else self.size))  # float32 and uint8
 
+    def check_held(self, budget_gb: float) -> None:
+        """Raise UserError where reading takes more memory than that."""
+        if self.held_gb > budget_gb:
+            raise UserError(
+                f'{self.case.images[0]}: not stored slice by slice, so {self.held_gb:.2f} GB of it are held at once, '
+                f'and each worker may take {budget_gb:.2f}; raise data.memory_gb or lower data.workers'
+            )
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether spacing and orientation are known: pictures have none, an identity affine stands for none."""
+        return self.case.kind != 'png' and not np.allclose(self.image.affine[:3, :3], np.eye(3))
+
     def describe(self) -> dict[str, Any]:
-        """Geometry as plain data: what takes slices back to the grid of their file."""
+        """Geometry as plain data: what takes slices back to the grid of their file.
+
+        `shape` and `affine` are along the axes of the file; `size` and `spacing_mm` along slice, row, column.
+        """
         return {
             'shape': list(self.image.shape),
+            'size': list(self.size),
             'orientation': self.orientation,
             'spacing_mm': [round(mm, 6) for mm in self.spacing],
             'affine': [[round(float(x), 6) for x in row] for row in self.image.affine[:3]],

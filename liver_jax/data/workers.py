@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -49,10 +50,15 @@ def over_cases(
                 for future in as_completed(numbers):
                     yield numbers[future], future.result()
                     progress.done(numbers[future])
-            except BaseException:
+            except BaseException as error:
                 for worker in multiprocessing.active_children():
                     worker.kill()  # nothing is lost but their volumes of the moment: parts get their names when whole
                 pool.shutdown(cancel_futures=True)
+                if isinstance(error, BrokenProcessPool):
+                    raise UserError(
+                        f'{title}: a process was killed, perhaps for lack of memory; set data.workers lower and go on '
+                        'with the same command'
+                    ) from error
                 raise
 
 

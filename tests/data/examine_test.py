@@ -80,7 +80,7 @@ def test_padding_outside_the_field_of_view_is_no_fault(tmp_path, hu, labels):
     ('affine', 'label_affine', 'said'),
     [
         (np.eye(4), None, 'identity affine'),
-        (NORMAL, np.diag([0.8, 0.8, 2.5, 1.0]), 'image and labels have other affines; they are aligned by array index'),
+        (NORMAL, np.diag([0.8, 0.8, 2.5, 1.0]), 'mm apart by their affines; they are aligned by array index'),
         (NORMAL * [4, 4, 1, 1], None, '3.2 mm per pixel'),
         (NORMAL * [0.1, 0.1, 1, 1], None, '0.08 mm per pixel'),
         (NORMAL * [1, 1, 6, 1], None, '15 mm per slice'),
@@ -123,5 +123,5 @@ def test_the_content_is_the_same_for_copies_and_another_for_one_voxel(tmp_path, 
 
 def test_it_describes_itself_as_plain_data(tmp_path, hu, labels):
     described = examine(tmp_path, hu, labels).describe()
-    names = {field.name for field in dataclasses.fields(Examination)} - {'content', 'signature'}
-    assert described.keys() == names | {'content_sha256'}
+    names = {field.name for field in dataclasses.fields(Examination)} - {'content', 'labels', 'signature'}
+    assert described.keys() == names | {'content_sha256', 'labels_sha256'}

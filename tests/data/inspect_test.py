@@ -45,8 +45,8 @@ def test_every_case_has_a_verdict_and_reasons(inspected):
     assert [case['case'] for case in report['cases']] == [f'volume-{k}' for k in range(7)]
     assert [case['verdict'] for case in report['cases']] == ['warn'] * 5 + ['refuse'] * 2  # 5 mm pixels are wide
     reasons = {case['case']: ' '.join(case['reasons']) for case in report['cases']}
-    assert 'the same scan as volume-4; remove one' in reasons['volume-2']
-    assert 'the same scan as volume-2; remove one' in reasons['volume-4']
+    assert 'the same scan as volume-4; keep one, it counts 2 times' in reasons['volume-2']
+    assert 'the same scan as volume-2; keep one, it counts 2 times' in reasons['volume-4']
     assert 'same scan' not in reasons['volume-0'] + reasons['volume-3']
     assert 'volume-5.nii.gz: its voxels cannot be read' in reasons['volume-5']
     assert 'labels 3, 6; expected only 0' in reasons['volume-6'] or 'labels 3; expected only' in reasons['volume-6']

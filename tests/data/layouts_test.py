@@ -76,8 +76,9 @@ def test_images_and_labels_are_joined_on_the_number_not_on_their_order(tmp_path)
 
 def test_a_volume_without_segmentation_is_named(tmp_path):
     touch(kaggle(tmp_path, 0), 'volume-3.nii')
-    with pytest.raises(UserError, match=r'volume-3\.nii: no segmentation with the number 3'):
-        find_cases(tmp_path)
+    good, bad = find_cases(tmp_path)[0]
+    assert good.fault == ''
+    assert 'volume-3.nii: no segmentation with the number 3' in bad.fault
 
 
 @pytest.mark.parametrize(
@@ -86,9 +87,13 @@ def test_a_volume_without_segmentation_is_named(tmp_path):
 )
 def test_a_number_twice_is_refused_with_both_places(tmp_path, second):
     touch(kaggle(tmp_path, 1), second)
-    with pytest.raises(UserError, match='number 1 is also at') as refusal:
-        find_cases(tmp_path)
-    assert second in str(refusal.value)
+    if second.startswith('imagesTr'):
+        with pytest.raises(UserError, match=r'layouts Kaggle .* and MSD .* at once'):
+            find_cases(tmp_path)
+        return
+    (case,) = find_cases(tmp_path)[0]
+    assert 'number 1 is also at' in case.fault
+    assert second in case.fault
 
 
 @pytest.mark.parametrize(
@@ -101,9 +106,22 @@ def test_an_empty_or_wrong_folder_is_told_what_was_expected(tmp_path, files, cou
 
 
 def test_no_folder_and_a_file_instead_of_one_name_the_config_field(tmp_path):
-    for root in (tmp_path / 'nowhere', touch(tmp_path, 'file') / 'file'):
-        with pytest.raises(UserError, match=r'no such folder; .* data\.raw'):
+    for root, said in ((tmp_path / 'nowhere', 'no such'), (touch(tmp_path, 'file') / 'file', 'not a')):
+        with pytest.raises(UserError, match=rf'{said} folder; .* data\.raw'):
             find_cases(root)
+
+
+def test_upper_case_names_are_found(tmp_path):
+    touch(tmp_path, 'Volume-0.NII', 'SEGMENTATION-0.nii.GZ')
+    assert [case.name for case in find_cases(tmp_path)[0]] == ['Volume-0']
+
+
+def test_two_cases_never_have_one_name(tmp_path):
+    touch(tmp_path, 'a/b-c/ct.nii.gz', 'a/b-c/seg.nii.gz', 'a-b/c/ct.nii.gz', 'a-b/c/seg.nii.gz')
+    touch(tmp_path, 'a-b-c-2/ct.nii.gz', 'a-b-c-2/seg.nii.gz')
+    cases, _ = find_cases(tmp_path, '', '**/ct.nii.gz', '**/seg.nii.gz')
+    assert len({case.name for case in cases}) == 3
+    assert {case.images[0] for case in cases} == set(tmp_path.rglob('ct.nii.gz'))
 
 
 def test_a_folder_named_like_a_volume_is_no_volume(tmp_path):
@@ -139,8 +157,7 @@ def test_a_link_that_leads_out_is_refused_with_its_end(tmp_path, link, relative)
 def test_a_link_that_leads_nowhere_is_named(tmp_path):
     touch(tmp_path, 'segmentation-0.nii')
     (tmp_path / 'volume-0.nii').symlink_to(tmp_path / 'gone')
-    with pytest.raises(UserError, match=r'volume-0\.nii: not a file'):
-        find_cases(tmp_path)
+    assert 'volume-0.nii: not a file' in find_cases(tmp_path)[0][0].fault
 
 
 @pytest.mark.parametrize('asked', ['', 'signature'])
@@ -408,7 +425,8 @@ import pydicom
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 try:
-    find_cases(Path(sys.argv[1]))
+    for case in find_cases(Path(sys.argv[1]))[0]:
+        print(case.fault, end='\\n' if case.fault else '')
 except UserError as error:
     print(error)
 """

@@ -211,7 +211,7 @@ def test_the_manifest_tells_where_everything_comes_from(tmp_path):
             'modified_ns': path.stat().st_mtime_ns,
             'sha256': hashlib.sha256(path.read_bytes()).hexdigest(),
         }
-    assert len(case.pop('content_sha256')) == 64
+    assert len(case.pop('content_sha256')) == len(case.pop('labels_sha256')) == 64
     assert 90 < case.pop('liver_hu') < 110
     assert (
         case
@@ -228,6 +228,7 @@ def test_the_manifest_tells_where_everything_comes_from(tmp_path):
             'tumor_ml': 0.012,
             'lesions': 1,
             'shape': [30, 20, 3],
+            'size': [3, 20, 30],
             'orientation': 'LPS',
             'affine': AFFINE[:3].tolist(),
             'spacing_mm': [3.0, 2.0, 0.5],

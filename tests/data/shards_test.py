@@ -86,11 +86,33 @@ def test_nothing_to_merge_says_what_to_do(tmp_path):
         prepare(settings(tmp_path), merge=True)
 
 
-def test_shards_with_other_settings_are_prepared_again(tmp_path):
-    write_cases(tmp_path / 'raw', 1)
-    prepare(settings(tmp_path, window=(0.0, 100.0)), shard=(0, 1))
-    with pytest.raises(UserError, match='not prepared'):
-        prepare(settings(tmp_path), merge=True)
+def test_shards_with_other_settings_are_named_and_kept(tmp_path):
+    write_cases(tmp_path / 'raw', 2)
+    prepare(settings(tmp_path, window=(0.0, 100.0)), shard=(0, 2))
+    for arguments in ({'merge': True}, {'shard': (1, 2)}, {}):
+        with pytest.raises(UserError, match=r'volume-0 was prepared with window=\[0\.0, 100\.0\], now it is \[-160'):
+            prepare(settings(tmp_path), **arguments)
+    prepare(settings(tmp_path, window=(0.0, 100.0)))
+
+
+def test_a_case_may_be_called_store(tmp_path):
+    write_cases(tmp_path / 'raw', 2)
+    for number, name in enumerate(('store', 'other')):
+        for kind in ('volume', 'segmentation'):
+            (tmp_path / 'own' / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / 'raw' / f'{kind}-{number}.nii').rename(tmp_path / 'own' / name / f'{kind}.nii')
+    patterns = {'images': '*/volume.nii', 'labels': '*/segmentation.nii'}
+    store = SliceStore(prepare(settings(tmp_path, raw=str(tmp_path / 'own'), **patterns)))
+    assert [case['name'] for case in store.manifest['cases']] == ['other', 'store']
+
+
+def test_all_refused_volumes_are_counted_and_the_sound_ones_kept(tmp_path):
+    write_cases(tmp_path / 'raw', 4)
+    for number in (1, 2):
+        (tmp_path / 'raw' / f'volume-{number}.nii').write_bytes(b'')
+    with pytest.raises(UserError, match=r'volume-1\.nii: .* \(and 1 more like it: liver-jax inspect lists them\)'):
+        prepare(settings(tmp_path))
+    assert {path.name for path in (tmp_path / 'store.partial').glob('v*')} == {'volume-0', 'volume-3'}
 
 
 @pytest.mark.parametrize('workers', [1, 2])
@@ -112,7 +134,7 @@ def test_a_volume_that_must_be_held_whole_needs_the_memory_for_it(tmp_path):
         array = np.asarray(image.dataobj).transpose(2, 0, 1).copy()
         nib.save(nib.Nifti1Image(array, image.affine[:, [2, 0, 1, 3]]), path)
     with pytest.raises(UserError, match=r'not stored slice by slice, .* raise data\.memory_gb or lower data\.workers'):
-        prepare(settings(tmp_path, memory_gb=0.15))
+        prepare(settings(tmp_path, memory_gb=0.150000001))
     assert len(SliceStore(prepare(settings(tmp_path, memory_gb=0.16)))) == 4
 
 

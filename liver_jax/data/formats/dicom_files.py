@@ -120,7 +120,9 @@ def _check_length(header: Header) -> None:
     expected = len(header.frames) * header.rows * header.columns * header.bits[0] / 8
     there = [element for element in elements if element.value_tell + element.length <= header.path.stat().st_size]
     if not any(element.length >= expected for element in there):
-        raise ValueError(f'{[element.length for element in elements]} bytes of pixels where {expected:.0f} are needed')
+        size = header.path.stat().st_size
+        here = max((min(each.length, size - each.value_tell) for each in elements), default=0)
+        raise ValueError(f'{max(here, 0):,} bytes of pixels where {expected:,.0f} are needed')
 
 
 def _check_codestream(codestream: bytes, header: Header) -> None:
