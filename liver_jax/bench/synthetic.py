@@ -27,5 +27,5 @@ def synthetic_store(folder: Path, slices: int, config: DataConfig) -> SliceStore
         parts[-1].parent.mkdir(parents=True, exist_ok=True)
         arrays = {'images': images, 'liver': np.maximum(liver, tumor), 'tumor': tumor}
         write_part(parts[-1], arrays, cases[-1], settings, None)
-    write_store(folder / 'store', settings, 'random bytes', cases, parts, folder / 'working')
+    write_store(folder / 'store', settings, 'random bytes', [], cases, parts, folder / 'working')
     return SliceStore(folder / 'store')

@@ -18,6 +18,7 @@ SLICE_WARNING = (
     'split by slice: neighbouring slices of one patient lie on both sides, '
     'so these scores say little about new patients'
 )
+ALIKE = 0.5  # similarity from which two scans are more likely than not of one patient (see `signature`)
 MADE_AGAIN = 'delete it, it is made again from the seed'
 
 
@@ -33,16 +34,25 @@ class CasePart:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A split as its file tells it: `settings` as in `SplitConfig`, `store` the digest of the store, cases by part."""
+    """A split as its file tells it.
+
+    `settings` as in `SplitConfig`, `store` the digest of the store, cases by part; `patients_from` says where it is
+    known from whose scans they are, `look_alikes` which of other patients look alike (case, case, similarity).
+    """
 
     settings: dict[str, Any]
     store: str
     parts: dict[str, list[CasePart]]
+    patients_from: str
+    look_alikes: tuple[tuple[str, str, float], ...]
 
     @property
     def warning(self) -> str:
-        """What every table and picture must say; empty for a split by patient."""
-        return SLICE_WARNING if self.settings['by'] == 'slice' else ''
+        """What every table and picture must say; empty for a split by patient that nothing speaks against."""
+        if self.settings['by'] == 'slice':
+            return SLICE_WARNING
+        across = [words for words, similarity in self._alike_across() if similarity >= ALIKE]
+        return f'perhaps no split by patient: {"; ".join(across)}' if across else ''
 
     @property
     def digest(self) -> str:
@@ -75,9 +85,22 @@ class Record:
             'disjoint': not shared,
             'duplicates': [sorted({case.case for _, case in places}) for places in duplicates.values()],
             'patients': patients,
+            'patients_from': self.patients_from,
+            'alike_across_parts': [words for words, _ in self._alike_across()],
             'sentence': self._sentence(len(shared)),
             'warning': self.warning,
         }
+
+    def _alike_across(self) -> list[tuple[str, float]]:
+        """In words, and how alike: scans of two parts that may be of one patient."""
+        part_of = {case.case: part for part, cases in self.parts.items() for case in cases}
+        across = []
+        for one, other, similarity in self.look_alikes if self.settings['by'] == 'patient' else ():
+            first, second = part_of.get(one), part_of.get(other)
+            if first and second and first != second:
+                words = f'{one} ({first}) and {other} ({second}) look alike (similarity {similarity:.2f})'
+                across.append((words, similarity))
+        return across
 
     def _sentence(self, shared: int) -> str:
         folds, fold = self.settings['folds'], self.settings['fold']
@@ -95,6 +118,7 @@ def write_split(path: Path, split: Record) -> None:
     """Write the split as JSON, a line per case and part."""
     head = {
         'settings': split.settings, 'store': split.store, 'digest': split.digest, 'certificate': split.certificate,
+        'patients_from': split.patients_from, 'look_alikes': split.look_alikes,
     }  # fmt: skip
     lines = [f'  "{name}": {json.dumps(value)}' for name, value in head.items()]
     for part, cases in split.parts.items():
@@ -130,7 +154,8 @@ def parse_record(path: Path) -> tuple[Record, dict[str, Any]]:
             raise ValueError(f'settings {settings}')
         if not all(case.slices for cases in parts.values() for case in cases):
             raise ValueError('a case without slices')
-        record = Record(settings, str(values['store']), parts)
+        alike = tuple((str(one), str(other), float(similarity)) for one, other, similarity in values['look_alikes'])
+        record = Record(settings, str(values['store']), parts, str(values['patients_from']), alike)
         return record, {name: values[name] for name in ('digest', 'certificate')}
     except FileNotFoundError as error:
         raise UserError(

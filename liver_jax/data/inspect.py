@@ -47,7 +47,7 @@ def inspect_folder(data: DataConfig, side: int) -> tuple[dict[str, Any], list[Sn
     snapshots = [each.pop('snapshot') for each in found]
     # What cannot be read is a patient of its own: its hash is like no other.
     contents = [each.get('content_sha256', each['case']) for each in found]
-    groups = find_patients(cases, signatures, contents)
+    groups, look_alikes = find_patients(cases, signatures, contents, source)
     patient_of = {case: group.patient for group in groups for case in group.cases}
     for entry in found:
         entry['patient'] = patient_of[entry['case']]
@@ -56,6 +56,7 @@ def inspect_folder(data: DataConfig, side: int) -> tuple[dict[str, Any], list[Sn
         'cases': found,
         'patients': [dataclasses.asdict(group) for group in groups],
         'source': source,
+        'look_alikes': look_alikes,
         'window': list(data.window),
     }
     return report, [snapshot for snapshot in snapshots if snapshot]

@@ -8,6 +8,8 @@ from pathlib import Path
 from liver_jax.errors import UserError
 
 ANATOMY = 'from the anatomy: cases that look alike count as one patient'
+BY_CASE = 'one per volume, as data.patients says'
+HEADER = 'from the DICOM header (PatientID)'
 
 
 def given_patients(
@@ -22,7 +24,7 @@ def given_patients(
         UserError: a CSV that cannot be read, says two things of a case, or lacks one.
     """
     if asked == 'volume':
-        return list(names), 'one per volume, as data.patients says'
+        return list(names), BY_CASE
     if asked == 'signature':
         return [''] * len(names), ANATOMY
     if asked or (root / 'patients.csv').exists():
@@ -36,8 +38,13 @@ def given_patients(
         return [given[name] for name in names], f'from {path.name}'
     doubt = _doubt(headers)
     if doubt is None:
-        return [patient for patient, _ in headers], 'from the DICOM header (PatientID)'
+        return [patient for patient, _ in headers], HEADER
     return [''] * len(names), ANATOMY + doubt
+
+
+def is_told(source: str) -> bool:
+    """Whether a table told whose scans they are, so that nobody need look at the anatomy."""
+    return not source.startswith((ANATOMY, BY_CASE, HEADER))
 
 
 def _doubt(headers: Sequence[tuple[str, str]]) -> str | None:

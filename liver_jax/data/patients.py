@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from liver_jax.data.layouts import Case
+from liver_jax.data.patient_table import is_told
 from liver_jax.data.signature import PERHAPS, SAME, similarities
 
 Sure = Literal['given', 'certain', 'likely', 'uncertain', 'unknown']
@@ -17,7 +18,7 @@ CLEAR = 0.6  # similarity from which one patient is likely, not just more likely
 class Patient:
     """The cases of one person.
 
-    `similarity` is that of the least alike of them with its nearest in the group (None for a single case or as given),
+    `similarity` is the weakest link that holds them together (None for a single case or as given),
     `nearest` the highest with a case of somebody else. `sure`: 'given' by a table or header; 'certain' (the same
     scan), 'likely' or 'uncertain' by the anatomy; 'unknown' where the scan is too small to tell.
     """
@@ -30,28 +31,40 @@ class Patient:
 
 
 def find_patients(
-    cases: Sequence[Case], signatures: Sequence[np.ndarray | None], contents: Sequence[str]
-) -> list[Patient]:
-    """The patients of the cases. Those found by anatomy are called by the name of their first case."""
+    cases: Sequence[Case], signatures: Sequence[np.ndarray | None], contents: Sequence[str], source: str
+) -> tuple[list[Patient], list[tuple[str, str, float]]]:
+    """The patients of the cases; and cases of two patients that may be of one (case, case, similarity).
+
+    Patients found by anatomy are called by the name of their first case. Where a table told them (`source`, see
+    `patient_table`) nobody is compared.
+    """
     names = [case.name for case in cases]
+    alike = np.full((len(cases), len(cases)), np.nan) if is_told(source) else similarities(signatures, contents)
     if all(case.patient for case in cases):
         owners = {case.patient: [c.name for c in cases if c.patient == case.patient] for case in cases}
-        return [Patient(patient, members, None, None, 'given') for patient, members in owners.items()]
-    alike = similarities(signatures, contents)
-    known = [signature is not None for signature in signatures]
-    return [_describe(group, names, alike, known[group[0]]) for group in _linked(alike >= SAME)]
+        patients = [Patient(patient, members, None, None, 'given') for patient, members in owners.items()]
+    else:
+        known = [signature is not None for signature in signatures]
+        patients = [_describe(group, names, alike, known[group[0]]) for group in _linked(alike >= SAME)]
+    owner = {case: patient.patient for patient in patients for case in patient.cases}
+    pairs = [(names[i], names[j], round(float(alike[i, j]), 3)) for i, j in np.argwhere(np.triu(alike >= PERHAPS))]
+    return patients, [pair for pair in pairs if owner[pair[0]] != owner[pair[1]]]
 
 
 def describe_patients(patients: Sequence[Patient]) -> str:
     """Who was found to be whom, in words; empty where all were given."""
     found = [patient for patient in patients if patient.sure != 'given']
-    several = [patient for patient in found if len(patient.cases) > 1]
     words = [
-        f'{" and ".join(each.cases)} are one patient ({each.sure}, similarity {each.similarity})' for each in several
+        f'{" and ".join(each.cases)} are one patient ({each.sure}, similarity {each.similarity})'
+        for each in found
+        if len(each.cases) > 1
     ]
     for each in found:
         if each.nearest and each.nearest[1] >= PERHAPS:
             words.append(f'{each.cases[0]} may be of the patient of {each.nearest[0]} (similarity {each.nearest[1]})')
+    unknown = sum(each.sure == 'unknown' for each in found)
+    if unknown:
+        words.append(f'of {unknown} it cannot tell, each is taken for another patient')
     return '; '.join(words or ['no two are alike']) if found else ''
 
 
@@ -72,12 +85,18 @@ def _linked(links: np.ndarray) -> list[list[int]]:
     return [np.flatnonzero(owner == each).tolist() for each in np.unique(owner)]
 
 
+def _weakest_link(alike: np.ndarray) -> float:
+    """The highest similarity that still holds all together."""
+    levels = np.unique(alike[~np.isnan(alike)])[::-1]
+    return round(next(float(level) for level in levels if len(_linked(alike >= level)) == 1), 2)
+
+
 def _describe(group: list[int], names: list[str], alike: np.ndarray, known: bool) -> Patient:
     others = [each for each in range(len(names)) if each not in group]
     outside = np.nan_to_num(alike[np.ix_(group, others)], nan=-1.0).max(axis=0, initial=-1.0)
     nearest = (names[others[int(outside.argmax())]], round(float(outside.max()), 2)) if others else None
     nearest = nearest if nearest and nearest[1] > -1 else None
-    similarity = round(float(np.nanmax(alike[np.ix_(group, group)], axis=1).min()), 2) if len(group) > 1 else None
+    similarity = _weakest_link(alike[np.ix_(group, group)]) if len(group) > 1 else None
     sure: Sure
     if similarity is not None:
         sure = 'certain' if similarity == 1 else 'likely' if similarity >= CLEAR else 'uncertain'

@@ -204,7 +204,7 @@ def _join(
             "expected volumes with such labels, or set data.slices='all'"
         )
     contents = [entry['content_sha256'] for entry in entries]
-    patients = find_patients(cases, [read_signature(part) for part in parts], contents)
+    patients, look_alikes = find_patients(cases, [read_signature(part) for part in parts], contents, source)
     source = '; '.join(filter(None, [source, describe_patients(patients)]))
     log.info('patients: %s', source)
     patient_of = {case: patient.patient for patient in patients for case in patient.cases}
@@ -218,7 +218,9 @@ def _join(
                 'expected one patient, correct patients.csv or remove one'
             )
         log.warning('%s are the same scan; remove one, it counts twice', ' and '.join(copies))
-    write_store(store, settings, source, entries, parts, working)
+    for one, other, similarity in look_alikes:
+        log.warning('%s and %s look alike (similarity %.2f): perhaps one patient', one, other, similarity)
+    write_store(store, settings, source, look_alikes, entries, parts, working)
 
 
 def _is_done(case: Case, part: Path, settings: dict[str, Any]) -> bool:

@@ -64,7 +64,7 @@ def make_split(store: SliceStore, config: SplitConfig) -> Split:
         groups = [np.concatenate(rest), groups[val], groups[test]]
     rows = {part: np.flatnonzero(np.isin(owner, group)) for part, group in zip(PARTS, groups, strict=True)}
     parts = {part: _case_parts(store, chosen) for part, chosen in rows.items()}
-    return Split(_plain(config), store.digest, parts, rows)
+    return Split(_plain(config), store.digest, parts, store.manifest['patients'], store.look_alikes, rows)
 
 
 def read_split(path: Path, store: SliceStore) -> Split:
@@ -81,7 +81,7 @@ def read_split(path: Path, store: SliceStore) -> Split:
         part: np.array(sorted(row_of[each.case, index] for each in cases for index in each.slices), int)
         for part, cases in record.parts.items()
     }
-    return Split(record.settings, record.store, record.parts, rows)
+    return Split(record.settings, record.store, record.parts, record.patients_from, record.look_alikes, rows)
 
 
 def load_or_make_split(path: Path, store: SliceStore, config: SplitConfig) -> Split:
@@ -100,7 +100,7 @@ def _plain(config: SplitConfig) -> dict[str, Any]:
 
 
 def _check_cases(path: Path, record: Record, store: SliceStore) -> None:
-    """The cases of the file are as the store has them."""
+    """The cases of the file, and whose they are, are as the store has them."""
     rows = {(row.case, row.index): row for row in store.rows}
     for case in (case for cases in record.parts.values() for case in cases):
         missing = [index for index in case.slices if (case.case, index) not in rows]
@@ -111,6 +111,10 @@ def _check_cases(path: Path, record: Record, store: SliceStore) -> None:
             given = getattr(case, name)
             if given != value:
                 raise UserError(f'{path}: {name} of {case.case} is {given}, but {value} in {store.path}; {MADE_AGAIN}')
+
+    told = (record.patients_from, record.look_alikes)
+    if told != (store.manifest['patients'], store.look_alikes):
+        raise UserError(f'{path}: says of patients what {store.path} does not, it was edited; {MADE_AGAIN}')
 
 
 def _check_contents(store: SliceStore) -> None:

@@ -42,7 +42,8 @@ class SliceRow:
 class SliceStore:
     """Random access to prepared slices, memory-mapped.
 
-    By case: `contents` are hashes of the voxels, the same for one scan in whatever file; `tumor_mm3` volumes.
+    `look_alikes` are cases of two patients that look alike (case, case, similarity), unless a table told whose they
+    are. By case: `contents` are hashes of the voxels, the same for one scan in whatever file; `tumor_mm3` volumes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,6 +64,7 @@ class SliceStore:
                 for case in self.manifest['cases']
             }
             side = self.manifest['settings']['image_size']
+            self.look_alikes = tuple((one, other, float(alike)) for one, other, alike in self.manifest['look_alikes'])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f'{path}: a damaged slice store ({type(error).__name__}: {error}); '
@@ -128,14 +130,15 @@ def write_store(
     path: Path,
     settings: dict[str, Any],
     patients: str,
+    look_alikes: Sequence[tuple[str, str, float]],
     cases: Sequence[dict[str, Any]],
     parts: Sequence[Path],
     working: Path,
 ) -> None:
     """Join the prepared cases in `parts` (see `write_part`) into the store at `path`, atomically.
 
-    `cases` are their manifest entries, `patients` says where their patients come from, `working` is a folder on the
-    same disk for the unfinished store.
+    `cases` are their manifest entries, `patients` says where their patients come from, `look_alikes` is as in
+    `SliceStore`, `working` is a folder on the same disk for the unfinished store.
     """
     total, side = sum(len(case['slices']) for case in cases), settings['image_size']
     unfinished = working / '.store'  # no case has such a name
@@ -144,7 +147,14 @@ def write_store(
     for name in _ARRAYS:
         blocks = (np.load(part / f'{name}.npy') for part in parts)
         _write_array(unfinished / f'{name}.npy', (total, side, side), blocks)
-    manifest = {'format': FORMAT, 'settings': settings, 'patients': patients, 'slices': total, 'cases': list(cases)}
+    manifest = {
+        'format': FORMAT,
+        'settings': settings,
+        'patients': patients,
+        'look_alikes': list(look_alikes),
+        'slices': total,
+        'cases': list(cases),
+    }
     (unfinished / 'manifest.json').write_text(_readable(manifest))
     path.parent.mkdir(parents=True, exist_ok=True)
     os.rename(unfinished, path)

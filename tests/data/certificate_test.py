@@ -11,7 +11,7 @@ from liver_jax.errors import UserError
 SETTINGS = {'by': 'patient', 'fractions': [0.7, 0.15, 0.15], 'folds': 0, 'fold': 0, 'stratify': True, 'seed': 0}
 
 
-def record(**changed) -> Record:
+def record(alike=(), **changed) -> Record:
     """Ann has two scans and trains, Bob validates, Eve is tested; `changed` replaces settings."""
     return Record(
         SETTINGS | changed,
@@ -21,6 +21,8 @@ def record(**changed) -> Record:
             'val': [CasePart('volume-2', 'Bob', 'b', (1, 2))],
             'test': [CasePart('volume-3', 'Eve', 'e', (1,))],
         },
+        'from the anatomy',
+        alike,
     )
 
 
@@ -30,10 +32,23 @@ def test_certificate_and_counts_of_three_patients():
         'disjoint': True,
         'duplicates': [],
         'patients': {'train': 1, 'val': 1, 'test': 1},
+        'patients_from': 'from the anatomy',
+        'alike_across_parts': [],
         'sentence': 'split by patient: 1/1/1 patients, no patient and no volume in two parts',
         'warning': '',
     }
     assert record().counts['train'] == {'patients': 1, 'cases': 2, 'slices': 3}
+
+
+def test_scans_that_look_alike_in_two_parts_make_the_warning():
+    alike = (('volume-0', 'volume-1', 0.9), ('volume-0', 'volume-3', 0.67), ('volume-2', 'volume-3', 0.45))
+    doubtful = record((*alike, ('volume-0', 'volume-8', 0.8)))
+    first, second = doubtful.certificate['alike_across_parts']
+    assert first == 'volume-0 (train) and volume-3 (test) look alike (similarity 0.67)'
+    assert 'volume-2 (val) and volume-3 (test)' in second
+    assert doubtful.warning == f'perhaps no split by patient: {first}'
+    assert record(alike[2:]).warning == ''
+    assert record(alike, by='slice').certificate['alike_across_parts'] == []
 
 
 def test_digest_is_of_the_content_and_not_of_the_layout_of_the_file(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from liver_jax.data import patients
 from liver_jax.data.layouts import Case
+from liver_jax.data.patient_table import ANATOMY, BY_CASE
 from liver_jax.data.patients import describe_patients, find_patients
 
 
@@ -20,11 +21,12 @@ def found(monkeypatch, pairs, count):
         alike[first, second] = alike[second, first] = value
     monkeypatch.setattr(patients, 'similarities', lambda *_: alike)
     signatures = [np.zeros(1) if any(k in pair for pair in pairs) else None for k in range(count)]
-    return find_patients(cases(*[''] * count), signatures, ['x'] * count)
+    return find_patients(cases(*[''] * count), signatures, ['x'] * count, ANATOMY)[0]
 
 
 def test_what_is_given_is_taken_and_the_anatomy_not_asked():
-    groups = find_patients(cases('Ann', 'Bo', 'Ann'), [], [])
+    groups, alike = find_patients(cases('Ann', 'Bo', 'Ann'), [], [], 'from patients.csv')
+    assert alike == []
     assert [(group.patient, group.cases, group.sure) for group in groups] == [
         ('Ann', ['v0', 'v2'], 'given'),
         ('Bo', ['v1'], 'given'),
@@ -48,3 +50,18 @@ def test_how_sure(monkeypatch, value, sure, count):
     assert [group.sure for group in groups] == [sure] * count
     words = describe_patients(groups)
     assert words.startswith('v0 may be of the patient of v1' if count == 2 else f'v0 and v1 are one patient ({sure}')
+
+
+def test_the_weakest_link_says_how_sure_not_each_ones_nearest(monkeypatch):
+    # two copies of one scan, two of another; only .67 holds them together
+    pairs = {(0, 1): 1.0, (2, 3): 1.0, (0, 2): 0.67, (0, 3): 0.6, (1, 2): 0.6, (1, 3): 0.6}
+    (group,) = found(monkeypatch, pairs, 4)
+    assert (group.similarity, group.sure) == (0.67, 'likely')
+
+
+def test_patients_given_without_a_table_are_compared_nonetheless(monkeypatch):
+    alike = np.array([[np.nan, 0.67, 0.1], [0.67, np.nan, 0.45], [0.1, 0.45, np.nan]])
+    monkeypatch.setattr(patients, 'similarities', lambda *_: alike)
+    groups, pairs = find_patients(cases('v0', 'v1', 'v2'), [None] * 3, ['x'] * 3, BY_CASE)
+    assert [group.sure for group in groups] == ['given'] * 3
+    assert pairs == [('v0', 'v1', 0.67), ('v1', 'v2', 0.45)]

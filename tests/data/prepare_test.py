@@ -199,6 +199,7 @@ def test_the_manifest_tells_where_everything_comes_from(tmp_path):
     assert manifest == {
         'format': 2,
         'patients': 'from patients.csv',
+        'look_alikes': [],
         'settings': {'image_size': 16, 'window': [-160.0, 240.0], 'slices': 'liver', 'masks': 'soft'},
         'slices': 1,
     }

@@ -47,7 +47,9 @@ def make_store(folder: Path, patients: list[list[int]], burdens: Sequence[float]
     folder.mkdir(exist_ok=True)
     for name in ('images', 'liver', 'tumor'):
         np.save(folder / f'{name}.npy', np.zeros((sum(count[2] for count in counts), 1, 1), np.uint8))
-    (folder / 'manifest.json').write_text(json.dumps({'format': 2, 'settings': {'image_size': 1}, 'cases': cases}))
+    (folder / 'manifest.json').write_text(
+        json.dumps({'format': 2, 'settings': {'image_size': 1}, 'patients': 'given', 'look_alikes': [], 'cases': cases})
+    )
     return SliceStore(folder)
 
 
@@ -158,6 +160,8 @@ def test_the_file_says_who_is_where_and_reads_back_alike(tmp_path, store):
         'disjoint': True,
         'duplicates': [],
         'patients': {'train': 14, 'val': 3, 'test': 3},
+        'patients_from': 'given',
+        'alike_across_parts': [],
         'sentence': 'split by patient: 14/3/3 patients, no patient and no volume in two parts',
         'warning': '',
     }
@@ -340,3 +344,12 @@ def test_a_split_by_slice_certifies_that_it_leaks(tmp_path):
 def test_the_fold_is_named(store):
     sentence = make_split(store, with_folds(5, 2)).certificate['sentence']
     assert sentence == ('split by patient (fold 2 of 0 to 4): 12/4/4 patients, no patient and no volume in two parts')
+
+
+def test_what_the_store_says_of_patients_cannot_be_taken_out_of_the_file(store, tmp_path):
+    path = tmp_path / 'split.json'
+    write_split(path, make_split(store, BY_PATIENT))
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, 'patients_from': 'from a table that never was'}))
+    with pytest.raises(UserError, match=r'says of patients what .* does not, it was edited'):
+        read_split(path, store)

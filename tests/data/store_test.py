@@ -40,7 +40,7 @@ def make_store(folder: Path, *cases: dict[str, Any], seed: int = 0) -> SliceStor
         }
         parts.append(folder / 'parts' / case['name'])
         write_part(parts[-1], arrays, case, SETTINGS, None)
-    write_store(folder / 'store', SETTINGS, 'one per volume', cases, parts, folder / 'parts')
+    write_store(folder / 'store', SETTINGS, 'one per volume', [], cases, parts, folder / 'parts')
     return SliceStore(folder / 'store')
 
 
@@ -82,7 +82,7 @@ def test_liver_without_tumour_never_falls_below_nothing(tmp_path):
     arrays['tumor'] = np.full((1, 2, 2), 64, np.uint8)  # rounded up where the liver was rounded down
     case = describe('volume-0', [0])
     write_part(tmp_path / 'part', arrays, case, SETTINGS, None)
-    write_store(tmp_path / 'store', SETTINGS, 'one per volume', [case], [tmp_path / 'part'], tmp_path / 'working')
+    write_store(tmp_path / 'store', SETTINGS, 'one per volume', [], [case], [tmp_path / 'part'], tmp_path / 'working')
     assert not SliceStore(tmp_path / 'store').masks(np.array([0]), 'liver').any()
 
 
