@@ -7,6 +7,7 @@ of one patient reach .67, different patients at most .29; second visits simulate
 and weaker contrast .39 and more. Synthetic phantoms are all alike to it.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -59,7 +60,49 @@ class SignatureBuilder:
 
 def similarity(first: np.ndarray, second: np.ndarray) -> float:
     """Highest correlation of two signatures over shifts with enough overlap; -1 where there is none."""
-    a, b = np.asarray(first, np.float32), np.asarray(second, np.float32)
+    return float(_compare(*_ready([first, second])))
+
+
+def similarities(signatures: Sequence[np.ndarray | None], contents: Sequence[str]) -> np.ndarray:
+    """[n, n] of all pairs: 1 where `contents` (hashes of the voxels) are equal, NaN where a signature is missing."""
+    count = len(signatures)
+    alike = np.full((count, count), np.nan)
+    known = [number for number, signature in enumerate(signatures) if signature is not None]
+    ready = dict(zip(known, _ready([each for each in signatures if each is not None]), strict=True))
+    for second in range(count):
+        for first in range(second):
+            if contents[first] == contents[second]:
+                alike[first, second] = 1.0
+            elif first in ready and second in ready:
+                alike[first, second] = min(_compare(ready[first], ready[second]), 0.999)
+    return np.fmax(alike, alike.T)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ready:
+    """A signature made ready to be compared with many: its spectrum, and sums of squares up to each corner."""
+
+    shape: tuple[int, ...]
+    padded: tuple[int, ...]
+    spectrum: np.ndarray
+    squares: np.ndarray
+
+
+def _ready(signatures: Sequence[np.ndarray]) -> list[_Ready]:
+    """All with spectra of one size, in which shifted ones do not meet their own other end."""
+    if not signatures:
+        return []
+    slices, rows, columns = (max(each.shape[axis] for each in signatures) for axis in range(3))
+    padded = tuple(fft.next_fast_len(n, True) for n in (2 * slices, rows + SHIFT, columns + SHIFT))
+    ready = []
+    for each in signatures:
+        array = np.asarray(each, np.float32)
+        squares = np.pad(np.square(array, dtype=np.float64), [(1, 0)] * 3).cumsum(0).cumsum(1).cumsum(2)
+        ready.append(_Ready(array.shape, padded, fft.rfftn(array, padded), squares))
+    return ready
+
+
+def _compare(a: _Ready, b: _Ready) -> float:
     lags = [
         np.arange(-(n - least), m - least + 1)
         for n, m in zip(b.shape, a.shape, strict=True)
@@ -68,33 +111,15 @@ def similarity(first: np.ndarray, second: np.ndarray) -> float:
     lags[1:] = [each[abs(each) <= SHIFT] for each in lags[1:]]
     if not all(len(each) for each in lags):
         return -1.0
-    shape = [
-        fft.next_fast_len(max(n, m) + int(abs(each).max()), True)
-        for n, m, each in zip(a.shape, b.shape, lags, strict=True)
-    ]
-    products = fft.irfftn(fft.rfftn(a, shape) * np.conj(fft.rfftn(b, shape)), shape)[np.ix_(*lags)]
+    products = fft.irfftn(a.spectrum * np.conj(b.spectrum), a.padded)[np.ix_(*lags)]
     energy = _energy(a, b.shape, lags) * _energy(b, a.shape, [-each for each in lags])
     return float((products / np.sqrt(np.maximum(energy, 1e-6))).max())
 
 
-def similarities(signatures: Sequence[np.ndarray | None], contents: Sequence[str]) -> np.ndarray:
-    """[n, n] of all pairs: 1 where `contents` (hashes of the voxels) are equal, NaN where a signature is missing."""
-    count = len(signatures)
-    alike = np.full((count, count), np.nan)
-    for second in range(count):
-        for first in range(second):
-            a, b = signatures[first], signatures[second]
-            if contents[first] == contents[second]:
-                alike[first, second] = 1.0
-            elif a is not None and b is not None:
-                alike[first, second] = min(similarity(a, b), 0.999)
-    return np.fmax(alike, alike.T)
-
-
-def _energy(array: np.ndarray, other: tuple[int, ...], lags: list[np.ndarray]) -> np.ndarray:
-    """Sum of squares of `array` where another of shape `other`, moved by each of the lags, lies over it."""
-    sums = np.pad(np.square(array, dtype=np.float64), [(1, 0)] * 3).cumsum(0).cumsum(1).cumsum(2)
+def _energy(one: _Ready, other: tuple[int, ...], lags: list[np.ndarray]) -> np.ndarray:
+    """Sum of squares where another of shape `other`, moved by each of the lags, lies over it."""
+    sums = one.squares
     for axis, (size, lag) in enumerate(zip(other, lags, strict=True)):
-        low, high = np.clip(lag, 0, array.shape[axis]), np.clip(lag + size, 0, array.shape[axis])
+        low, high = np.clip(lag, 0, one.shape[axis]), np.clip(lag + size, 0, one.shape[axis])
         sums = sums.take(high, axis) - sums.take(low, axis)
     return sums

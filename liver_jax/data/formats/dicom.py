@@ -46,6 +46,7 @@ def read_series(files: Sequence[Path]) -> Raster:
             _check_rescale(frame)
     frames, notes = _without_copies(headers, [frame for header in headers.values() for frame in header.frames])
     check_stack(where, frames)
+    _check_one_acquisition(where, [headers[frame.path].acquisition for frame in frames])
     whole = all(_is_whole(headers[frame.path], frame) for frame in frames)
 
     def planes() -> Generator[np.ndarray, None, None]:
@@ -70,7 +71,16 @@ def read_segmentation(files: Sequence[Path], series: Raster) -> Raster:
     # Per file its frames as (plane, number), from the first plane to the last.
     placed = [sorted((_plane(header, frame, series), frame.index) for frame in header.frames) for header in headers]
     found = {value for meaning in meanings for value in meaning.values()}
-    notes = tuple(f'no segment of the {name}' for value, name in ((1, 'liver'), (2, 'tumour')) if value not in found)
+    notes = [f'no segment of the {name}' for value, name in ((1, 'liver'), (2, 'tumour')) if value not in found]
+    for value, name in ((1, 'liver'), (2, 'tumour')):
+        sources = [
+            header.path.name for header, meaning in zip(headers, meanings, strict=True) if value in meaning.values()
+        ]
+        if len(sources) > 1:
+            notes.append(
+                f'{len(sources)} segmentations of the {name} are united ({", ".join(sources)}); '
+                'if they are of several readers, take the others out'
+            )
     columns, rows, depth = series.shape
 
     def planes() -> Generator[np.ndarray, None, None]:
@@ -88,7 +98,7 @@ def read_segmentation(files: Sequence[Path], series: Raster) -> Raster:
                 plane, group = next(covered, (depth, iter(())))
             yield merged.T
 
-    return Raster(headers[0].path, series.shape, series.affine, planes, notes)
+    return Raster(headers[0].path, series.shape, series.affine, planes, tuple(notes))
 
 
 def _check_pixels(header: Header) -> None:
@@ -149,6 +159,18 @@ def _check_copies(headers: dict[Path, Header], one: Frame, other: Frame) -> None
         f'{other.path}: in the same place as {one.path.name}, but not the same picture ({name} differs{tell}); '
         'expected one acquisition in a series, export them as series of their own'
     )
+
+
+def _check_one_acquisition(where: Path, facts: list[dict[str, str]]) -> None:
+    """From the feet up an acquisition may follow another one, as a scanner moves on, but not take turns with it."""
+    for name in ('AcquisitionNumber', 'ConvolutionKernel', 'KVP'):
+        values = [each.get(name, '') for each in facts]
+        turns = sum(one != other for one, other in itertools.pairwise(values))
+        if turns > max(len(set(values)) - 1, 0):
+            raise UserError(
+                f'{where}: slices of {name} {" and ".join(sorted(set(values)))} take turns; '
+                'expected one acquisition in a series, export them as series of their own'
+            )
 
 
 def _is_whole(header: Header, frame: Frame) -> bool:

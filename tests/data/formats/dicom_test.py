@@ -252,6 +252,16 @@ def test_two_acquisitions_in_one_series_are_refused_with_what_tells_them_apart(t
     )
 
 
+def test_two_acquisitions_that_take_turns_are_refused_but_not_one_after_the_other(tmp_path):
+    made = slices(small_hu())
+    for k, one in enumerate(made):
+        one.AcquisitionNumber = 1 + (k >= 6)
+    read_series(save_all(tmp_path / 'blocks', made))
+    for k, one in enumerate(made):
+        one.AcquisitionNumber = 1 + k % 2
+    check_refused(save_all(tmp_path / 'turns', made), 'slices of AcquisitionNumber 1 and 2 take turns')
+
+
 def test_a_missing_slice_is_refused_with_its_place(tmp_path):
     made = slices(small_hu())
     files = save_all(tmp_path, made)
@@ -376,6 +386,13 @@ def test_segments_in_several_files_are_merged(tmp_path, series):
     made, raster = series
     parts = [segmentation(made, {name: mask}) for name, mask in reversed(BOTH.items())]
     np.testing.assert_array_equal(array(read_masks(raster, tmp_path, *parts)), np.maximum(LIVER, 2 * TUMOUR))
+
+
+def test_two_segmentations_of_one_thing_are_united_and_that_is_said(tmp_path, series):
+    made, raster = series
+    labels = read_masks(raster, tmp_path, *(segmentation(made, {'Tumor': mask}) for mask in (TUMOUR, LIVER)))
+    assert labels.notes[1].startswith('2 segmentations of the tumour are united (')
+    np.testing.assert_array_equal(array(labels), 2 * np.maximum(LIVER, TUMOUR))
 
 
 def test_a_segmentation_of_one_organ_alone_is_noted(tmp_path, series):
