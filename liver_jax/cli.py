@@ -1,6 +1,7 @@
 """`liver-jax COMMAND`: help, logging, errors, one call."""
 
 import logging
+import os
 import shutil
 import sys
 import textwrap
@@ -28,8 +29,12 @@ def main() -> NoReturn:
     except Interrupted as error:
         print(f'liver-jax: {error}; the same command goes on', file=sys.stderr)
         sys.exit(RESUME_CODE)
+    except BrokenPipeError:  # of `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
-        print(f'liver-jax: {error.filename or "files"}: {error.strerror or error}', file=sys.stderr)
+        where = f'{error.filename}: ' if error.filename else ''
+        print(f'liver-jax: {where}{error.strerror or error}', file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print('liver-jax: interrupted', file=sys.stderr)

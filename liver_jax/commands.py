@@ -2,12 +2,15 @@
 
 import dataclasses
 import shutil
+import signal
+import sys
 from pathlib import Path
 
 from absl.flags import FlagValues
 
 from liver_jax.cli_flags import Command, Flag, config_of
 from liver_jax.errors import UserError
+from liver_jax.runtime.interrupt import Interrupted
 
 CONFIG = Flag('a config file, such as configs/lits.py; override a field with --config.data.raw=PATH')
 DEFAULT_CONFIG = str(Path(__file__).parent.parent / 'configs' / 'default.py')
@@ -28,7 +31,11 @@ def _prepare(values: FlagValues) -> None:
     if values.shard and values.merge:
         raise UserError('--shard and --merge were both given; expected --merge alone, once all shards are done')
     shard = _shard(values.shard) if values.shard else None
-    made = prepare(config, shard, values.merge)
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's wish is like Ctrl-C
+        made = prepare(config, shard, values.merge)
+    except KeyboardInterrupt as error:
+        raise Interrupted('stopped; finished volumes are kept') from error
     print(
         f'shard {values.shard}: {made}\nonce all are done: the same command with --merge'
         if shard
@@ -47,6 +54,9 @@ def _inspect(values: FlagValues) -> None:
     from liver_jax.data.inspect import inspect_folder
     from liver_jax.report.inspection import write_inspection
 
+    for flag in ('json', 'sheet', 'augment'):
+        if values[flag].value and _path(str(values[flag].value)).is_dir():
+            raise UserError(f'--{flag}={values[flag].value}: a folder; expected the name of a file')
     config = config_of(values)
     data = dataclasses.replace(config.data, raw=str(_path(values.dir))) if values.dir else config.data
     report, snapshots = inspect_folder(data, config.data.image_size if values.augment else 256)
@@ -60,7 +70,7 @@ def _inspect(values: FlagValues) -> None:
 
         images, masks = (np.stack([getattr(each, name) for each in snapshots]) for name in ('image', 'tumor'))
         draw_augmentation_sheet(_path(values.augment), images, masks, config.augment, config.seed)
-        print(f'written: {values.augment}')
+        print(f'written: {values.augment}', file=sys.stderr if values.json == '-' else sys.stdout)
     refused = [case['case'] for case in report['cases'] if case['verdict'] == 'refuse']
     if refused:
         raise UserError(
@@ -83,7 +93,10 @@ def _evaluate(values: FlagValues) -> None:
     from liver_jax.report.tables import evaluation_text
 
     raw = _path(values.raw) if values.raw else None
-    results = evaluate_run(_path(values.workdir), values.checkpoint, values.split, raw, values.keep_training_cases)
+    results = evaluate_run(
+        _path(values.workdir), values.checkpoint, values.split, raw, values.keep_training_cases,
+        (values.images, values.labels),
+    )  # fmt: skip
     print(evaluation_text(results, shutil.get_terminal_size().columns))
     print(f'written: {_path(values.workdir) / "evaluation" / results["split"]}.json')
 
@@ -157,6 +170,8 @@ COMMANDS = {
             'checkpoint': Flag('best, latest or a step', 'best'),
             'split': Flag('part of the split to score: val or test', 'test', ('val', 'test')),
             'raw': Flag('score this folder of other volumes instead, prepared the same way', ''),
+            'images': Flag('with --raw: pattern of the images in it, such as ct/*.nii.gz (else recognised)', ''),
+            'labels': Flag('with --raw: pattern of their labels', ''),
             'keep_training_cases': Flag('of --raw, score also volumes that were in training or validation', False),
         },
         _evaluate,

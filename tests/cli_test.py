@@ -17,7 +17,7 @@ COMMANDS = {
     'inspect': ['--dir', '--config', '--json', '--sheet', '--augment'],
     'prepare': ['--config', '--shard', '--merge'],
     'train': ['--config', '--workdir'],
-    'evaluate': ['--workdir', '--checkpoint', '--split', '--raw', '--keep_training_cases'],
+    'evaluate': ['--workdir', '--checkpoint', '--split', '--raw', '--images', '--labels', '--keep_training_cases'],
     'compare': ['--config', '--workdir'],
     'bench data': ['--config', '--json'],
 }

@@ -1,6 +1,7 @@
 """Whose scans they are: as given, or else from the anatomy, and how sure that is."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,6 +12,8 @@ from liver_jax.data.patient_table import is_told
 from liver_jax.data.signature import PERHAPS, SAME, similarities
 
 Sure = Literal['given', 'certain', 'likely', 'uncertain', 'unknown']
+log = logging.getLogger(__name__)
+MANY = 20  # scans whose comparison is felt
 CLEAR = 0.6  # similarity from which one patient is likely, not just more likely than not
 
 
@@ -39,7 +42,10 @@ def find_patients(
     `patient_table`) nobody is compared.
     """
     names = [case.name for case in cases]
-    alike = np.full((len(cases), len(cases)), np.nan) if is_told(source) else similarities(signatures, contents)
+    told = is_told(source)
+    if len(cases) > MANY and not told:
+        log.info('comparing the anatomy of %d scans, which takes a moment', len(cases))
+    alike = np.full((len(cases), len(cases)), np.nan) if told else similarities(signatures, contents)
     if all(case.patient for case in cases):
         owners = {case.patient: [c.name for c in cases if c.patient == case.patient] for case in cases}
         patients = [Patient(patient, members, None, None, 'given') for patient, members in owners.items()]

@@ -21,6 +21,7 @@ _READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
 # One thread: the work is numpy's on memory, and a second one would take turns with it.
 _READ_TOGETHER = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
 _TOGETHER = 128  # slices of consecutive steps that are made at once; the draws depend on it
+_MOST_PIXELS = 128 * 256**2  # of those, so that large slices do not fill the memory
 
 
 def train_batches(
@@ -34,25 +35,30 @@ def train_batches(
     *,
     gather: bool = True,
     clock: Clock | None = None,
+    process: tuple[int, int] = (0, 1),
 ) -> 'TrainBatches':
     """`steps` batches in a new order each epoch: 'places' [B] in `rows`, 'rows' [B] of the store, records 'draws' [B].
 
     With `gather` also uint8 'image' and 'mask' [B, H, W]; without it they are taken elsewhere, by 'places'. `clock`
-    counts the seconds of the stages 'order', 'draw' and 'gather'.
+    counts the seconds of the stages 'order', 'draw' and 'gather'. Of several processes, `process` (index, count), each
+    gets its consecutive part of every batch: B is then its share, and the whole is the same for any number of them.
 
     Epochs follow one another without a gap, so every slice is seen equally often. The position is
     `{'next_index': step}`.
     """
-    clock, together = clock or Clock(), max(1, _TOGETHER // batch_size)
+    pixels = store.manifest['settings']['image_size'] ** 2
+    clock, together = clock or Clock(), max(1, min(_TOGETHER, _MOST_PIXELS // pixels) // batch_size)
+    share = _Share(batch_size, *process)
     stream = (
         grain.MapDataset.range(-(-steps // together))
         .seed(seed)
         .map(clock.timed('order', _Order(rows, together * batch_size, seed).map))
         .random_map(clock.timed('draw', _Draw(augment).random_map))
+        .map(share.map)
     )
     if gather:
         stream = stream.map(clock.timed('gather', _Gather(store, target).map))
-    return TrainBatches(iter(stream.to_iter_dataset(_READ_TOGETHER)), batch_size, together, steps)
+    return TrainBatches(iter(stream.to_iter_dataset(_READ_TOGETHER)), share.size, together, steps)
 
 
 def eval_batches(store: SliceStore, rows: np.ndarray, target: str, batch_size: int) -> grain.IterDataset[Batch]:
@@ -143,6 +149,20 @@ class _Draw(grain.transforms.RandomMap):
 
     def random_map(self, batch: Batch, rng: np.random.Generator) -> Batch:
         return {**batch, 'draws': to_records(draw(self._config, rng, len(batch['rows'])))}
+
+
+class _Share:
+    """What one process takes of each batch of a chunk."""
+
+    def __init__(self, batch_size: int, index: int, count: int) -> None:
+        self.size = batch_size // count
+        self._batch_size, self._index, self._count = batch_size, index, count
+
+    def map(self, chunk: Batch) -> Batch:
+        if self._count == 1:
+            return chunk
+        within = np.arange(len(chunk['rows'])) % self._batch_size // self.size
+        return {name: values[within == self._index] for name, values in chunk.items()}
 
 
 class _Gather(grain.transforms.Map):

@@ -10,7 +10,7 @@ import numpy as np
 
 from liver_jax.config import DataConfig
 from liver_jax.data.certificate import Record
-from liver_jax.data.prepare import prepare
+from liver_jax.data.prepare import prepare, raw_cases
 from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
 
@@ -19,30 +19,21 @@ KNOWN_FROM = {'train': 'in training', 'val': 'in validation'}
 
 
 def choose_external(
-    raw: Path, data: DataConfig, workdir: Path, split: Record, keep: bool
+    raw: Path, patterns: tuple[str, str], data: DataConfig, workdir: Path, split: Record, keep: bool
 ) -> tuple[SliceStore, np.ndarray, dict[str, Any]]:
     """Prepare the volumes below `raw` like those of the run; their store, the rows to score, and what these are.
 
-    Scans that were in training or validation of `split` are left out, or with `keep` make the warning.
+    `patterns` are as data.images and data.labels. Scans that were in training or validation of `split` are left out,
+    or with `keep` make the warning.
 
     Raises:
         UserError: no such folder, or nothing in it but such scans.
     """
     if not raw.is_dir():
         raise UserError(f'--raw={raw}: no such folder; expected one with CT volumes and their segmentations')
-    key = hashlib.sha256(str(raw.absolute()).encode()).hexdigest()[:12]
-    store = SliceStore(
-        prepare(
-            dataclasses.replace(
-                data,
-                raw=str(raw.absolute()),
-                images='',
-                labels='',
-                patients='',
-                store=str(workdir.absolute() / 'external' / key),
-            )
-        )
-    )
+    images, labels = patterns
+    data = dataclasses.replace(data, raw=str(raw.absolute()), images=images, labels=labels, patients='')
+    store = SliceStore(prepare(dataclasses.replace(data, store=str(_place(workdir, data)))))
     known = known_cases(store, split)
     names = ', '.join(f'{case["case"]} ({KNOWN_FROM[case["part"]]}, as {case["same_as"]})' for case in known)
     total = len(store.contents)
@@ -59,6 +50,14 @@ def choose_external(
         )
     warning = f'{told}; these scores say little about new patients' if keep and told else ''
     return store, rows, {'split': 'external', 'split_by': None, 'warning': warning, 'left_out': left_out}
+
+
+def _place(workdir: Path, data: DataConfig) -> Path:
+    """Where the store of these files is: another place for other files, so that a changed folder is prepared anew."""
+    cases, _ = raw_cases(data)
+    stats = [(str(path), path.stat()) for case in cases for path in (*case.images, *case.labels)]
+    files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return workdir.absolute() / 'external' / hashlib.sha256(repr(sorted(files)).encode()).hexdigest()[:12]
 
 
 def known_cases(store: SliceStore, split: Record) -> list[dict[str, str]]:

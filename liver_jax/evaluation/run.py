@@ -68,12 +68,17 @@ def variables_shape(model: nn.Module, image_size: int) -> Any:
 
 
 def evaluate_run(
-    workdir: Path, checkpoint: str, split: str, raw: Path | None, keep_training_cases: bool = False
+    workdir: Path,
+    checkpoint: str,
+    split: str,
+    raw: Path | None,
+    keep_training_cases: bool = False,
+    patterns: tuple[str, str] = ('', ''),
 ) -> dict[str, Any]:
     """Score a checkpoint on a part of its split, or on another folder of volumes; writes and returns the results.
 
     Written to `WORKDIR/evaluation/<split>.json`, with `raw` to `external.json`. Of `raw`, scans that the network was
-    trained or chosen on are left out, unless `keep_training_cases`.
+    trained or chosen on are left out, unless `keep_training_cases`; `patterns` find images and labels in it.
     """
     if keep_training_cases and not raw:
         raise UserError('--keep_training_cases speaks of --raw, which is not given; expected both or neither')
@@ -81,7 +86,7 @@ def evaluate_run(
     if raw:
         record = read_record(file)
         check_trained_on(file, record, run.split)
-        store, rows, about = choose_external(raw, run.config.data, workdir, record, keep_training_cases)
+        store, rows, about = choose_external(raw, patterns, run.config.data, workdir, record, keep_training_cases)
     else:
         if not Path(run.config.data.store).exists():
             raise UserError(

@@ -48,7 +48,7 @@ def inspection_text(report: Mapping[str, Any], width: int) -> str:
         f'{sum(case["verdict"] == verdict for case in cases)} {word}'
         for verdict, word in (('ok', 'ok'), ('warn', 'with a warning'), ('refuse', 'refused'))
     )
-    parts.append(textwrap.fill(f'{len(cases)} cases: {counts}', width))
+    parts.append(textwrap.fill(f'{len(cases)} case{"s" * (len(cases) != 1)}: {counts}', width))
     return '\n\n'.join(parts)
 
 
@@ -77,7 +77,8 @@ def draw_sheet(path: Path, report: Mapping[str, Any], snapshots: Sequence[Snapsh
             figure.text(
                 (column * CELL + 0.04) / wide, (bottom + CELL + offset) / high, text, color=colour, fontsize=7.5
             )
-    words = f'{len(snapshots)} of {len(verdicts)} cases; the slice with most tumour; window -160 to 240 HU'
+    low, high = report['window']
+    words = f'{len(snapshots)} of {len(verdicts)} cases; slice with most tumour, or liver; {low:g} to {high:g} HU'
     figure.text(0.08 / wide, 0.24 / high, words, color='white', fontsize=7)
     figure.text(0.08 / wide, 0.08 / high, 'outlined: liver', color=LIVER, fontsize=7)
     figure.text(1.0 / wide, 0.08 / high, 'tumour', color=TUMOR, fontsize=7)
@@ -91,15 +92,16 @@ def _row(case: Mapping[str, Any]) -> dict[str, str]:
         return row
     low, high = case['hu_range']
     z, _, x = case['spacing_mm']
+    placed = case['liver_ml'] is not None
     row |= {
-        'slices': str(case['shape'][[letter in 'SI' for letter in case['orientation']].index(True)]),
-        'mm': f'{x:.2f} × {z:.2f}',
+        'slices': str(case['size'][0]),
+        'mm': f'{x:.2f} × {z:.2f}' if placed else '–',
         'HU': f'{low:.0f} … {high:.0f}',
         'liver HU': '–' if case['liver_hu'] is None else f'{case["liver_hu"]:.0f}',
-        'liver ml': f'{case["liver_ml"]:,.0f}',
-        'tumour ml': f'{case["tumor_ml"]:,.1f}',
+        'liver ml': f'{case["liver_ml"]:,.0f}' if placed else '–',
+        'tumour ml': f'{case["tumor_ml"]:,.1f}' if placed else '–',
         'lesions': str(case['lesions']),
-        'axes': case['orientation'],
+        'axes': case['orientation'] if placed else '–',
     }
     return row
 
@@ -115,6 +117,8 @@ def _table(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
     for row in [dict(zip(_COLUMNS, _COLUMNS, strict=True)), *rows]:
         cells = (row[c].ljust(widths[c]) if c in _LEFT else row[c].rjust(widths[c]) for c in columns)
         lines.append('  '.join(cells).rstrip())
+    if len(columns) < len(_COLUMNS):
+        lines += textwrap.wrap(f'(too narrow for: {", ".join(_COLUMNS[len(columns) :])})', width)
     return lines
 
 
@@ -125,15 +129,15 @@ def _reasons(case: Mapping[str, Any], width: int) -> list[str]:
 
 def _patient_lines(report: Mapping[str, Any], width: int) -> list[str]:
     groups = report['patients']
-    lines = textwrap.wrap(f'{len(groups)} patients, {report["source"]}', width)
+    patients = 'patient' if len(groups) == 1 else 'patients'
+    lines = textwrap.wrap(f'{len(groups)} {patients}, {report["source"]}', width)
     for group in groups:
         sure = '' if group['sure'] == 'given' else f', {group["sure"]}'
         if len(group['cases']) > 1:
             alike = '' if group['similarity'] is None else f' (similarity {group["similarity"]:.2f}{sure})'
             lines += textwrap.wrap(f'  {group["patient"]}: {", ".join(group["cases"])}{alike}', width)
-        elif group['sure'] == 'uncertain':
-            case, alike = group['nearest']
-            lines += textwrap.wrap(f'  {group["patient"]}: alone, but like {case} ({alike:.2f}): uncertain', width)
+    for one, other, alike in report['look_alikes']:
+        lines += textwrap.wrap(f'  {one} and {other} look alike (similarity {alike:.2f}): perhaps one patient', width)
     unknown = sum(group['sure'] == 'unknown' for group in groups)
     if unknown:
         lines += textwrap.wrap(f'  of {unknown} the anatomy cannot tell: too small, or not readable', width)

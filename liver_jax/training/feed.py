@@ -30,15 +30,15 @@ class Feed:
         self._slices = ResidentSlices(store, rows, data.target, mesh) if resident else None
         clock = Clock()
         self.waiting = Waiting(clock)
-        batches = train_batches(
+        self._stream = train_batches(
             store, rows, data.target, config.augment, config.train.batch_size, steps, config.seed,
-            gather=not resident, clock=clock,
+            gather=not resident, clock=clock, process=(jax.process_index(), jax.process_count()),
         )  # fmt: skip
-        self._stream = batches
         self._augment = jax.jit(augment_records, static_argnames='layout', out_shardings=batch_sharding(mesh))
 
     def next_batch(self, under_way: jax.Array | None) -> dict[str, jax.Array]:
         """The next 'image' and 'mask' float32 [B, H, W, 1]; `under_way` is of the step that the devices are at."""
+        self.waiting.step(under_way)
         asked = time.perf_counter()
         batch = next(self._stream)
         streamed = time.perf_counter()
@@ -46,8 +46,7 @@ class Feed:
         device = put_batch({'draws': as_words(batch['draws']), **{name: batch[name] for name in names}}, self._mesh)
         if self._slices:
             device['image'], device['mask'] = self._slices.take(device['places'])
-        idle = under_way is not None and under_way.is_ready()  # type: ignore[attr-defined]
-        self.waiting.add(asked, streamed, time.perf_counter(), idle)
+        self.waiting.batch(list(device.values()), asked, streamed)
         return self._augment(device['image'], device['mask'], device['draws'], layout=batch['draws'].dtype)
 
     def get_state(self) -> dict[str, int]:
@@ -59,8 +58,9 @@ class Feed:
         self._stream.set_state(position)
 
     def close(self) -> None:
-        """End the threads of the stream."""
+        """End the threads of the stream and of the meter."""
         self._stream.close()
+        self.waiting.close()
 
 
 def augment_records(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from liver_jax.data import stream
 from liver_jax.data.clock import Clock
 from liver_jax.data.store import SliceStore
 from liver_jax.data.stream import eval_batches, steps_per_epoch, train_batches
@@ -126,3 +127,23 @@ def test_evaluation_sees_each_row_once_in_order_and_marks_the_padding(store):
 @pytest.mark.parametrize(('slices', 'batch', 'steps'), [(227, 8, 28), (3, 8, 1), (8, 8, 1), (12, 8, 2)])
 def test_steps_per_epoch(slices, batch, steps):
     assert steps_per_epoch(slices, batch) == steps
+
+
+@pytest.mark.parametrize('count', [2, 4])
+def test_processes_get_the_parts_of_the_same_batches(store, config, count):
+    rows = np.arange(len(store))
+    whole = list(batches(store, config, rows, steps=40))
+    shares = [
+        list(train_batches(store, rows, 'tumor', config.augment, 4, 40, 0, process=(index, count)))
+        for index in range(count)
+    ]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in batch}
+        assert_same(batch, joined)
+
+
+def test_large_slices_are_made_for_fewer_steps_at_once(store, config, monkeypatch):
+    monkeypatch.setattr(stream, '_MOST_PIXELS', 8 * 32**2)
+    first = batches(store, config, np.arange(len(store)))
+    next(first)
+    assert len(first._chunk['rows']) == 8

@@ -95,7 +95,7 @@ def test_two_thousand_steps_take_no_more_memory_than_five_hundred(config, tmp_pa
     ('where', 'error', 'said'),
     [
         ('Meter.add', "UserError('no further')", 'liver-jax: no further'),
-        ('SliceStore.images', "OSError(5, 'Input/output error')", 'liver-jax: files: Input/output error'),
+        ('SliceStore.images', "OSError(5, 'Input/output error')", 'liver-jax: Input/output error'),
     ],
 )
 def test_a_run_that_fails_ends_with_its_one_error(config, tmp_path, where, error, said):

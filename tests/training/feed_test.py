@@ -12,6 +12,7 @@ import pytest
 
 from liver_jax.data import stream
 from liver_jax.data.augment import augment_batch
+from liver_jax.data.clock import Clock
 from liver_jax.data.store import SliceStore
 from liver_jax.data.stream import train_batches
 from liver_jax.runtime.mesh import batch_sharding, make_mesh
@@ -34,12 +35,12 @@ def make_feed(config, store, placement, devices=8):
     return Feed(placed, store, ROWS, make_mesh(devices), STEPS)
 
 
-def take(feed, steps, under_way=None):
+def take(feed, steps, step=lambda: None):
     """Batches as numpy, fetched as the loop does: nothing may be copied to a device by accident."""
     batches = []
     for _ in range(steps):
         with jax.transfer_guard('disallow'):
-            batch = feed.next_batch(under_way)
+            batch = feed.next_batch(step())
         batches.append(jax.device_get(batch))
     return batches
 
@@ -95,10 +96,13 @@ def test_batches_do_not_depend_on_the_number_of_threads(config, store, threads, 
 
 
 class Step:
-    """In place of what a step returns: done, or still at it."""
+    """In place of what a step returns: it is done some seconds after the next batch was asked for."""
 
-    def __init__(self, done):
-        self.is_ready = lambda: done
+    def __init__(self, seconds):
+        self._end = time.perf_counter() + seconds
+
+    def block_until_ready(self):
+        time.sleep(max(0.0, self._end - time.perf_counter()))
 
 
 def slowly(monkeypatch, owner, name, seconds=0.01):
@@ -119,19 +123,32 @@ def test_a_slow_stage_makes_the_devices_wait_and_is_named(config, store, owner, 
     slowly(monkeypatch, owner, name)
     monkeypatch.setattr(feed_module, 'augment_records', lambda images, *_, layout: images)  # at once
     feed = make_feed(config, store, 'host')
-    take(feed, 30, Step(done=True))
+    take(feed, 30, lambda: Step(0))
+    feed.close()
     assert feed.waiting.percent() > 60
     assert f'most of it for {stage!r}' in feed.waiting.warning()
-    feed.close()
 
 
 def test_no_waiting_while_the_devices_are_at_work(config, store, monkeypatch):
     slowly(monkeypatch, SliceStore, 'masks')
     feed = make_feed(config, store, 'host')
-    take(feed, 30, Step(done=False))
-    assert feed.waiting.percent() == 0
-    assert feed.waiting.warning() is None
+    take(feed, 30, lambda: Step(0.2))
     feed.close()
+    assert feed.waiting.percent() < 0.5
+    assert feed.waiting.warning() is None
+
+
+def test_of_a_wait_only_what_comes_after_the_end_of_the_step_counts():
+    """Batches asked for at 0, out of the stream at 4, there at 5; the step was done at 3: two of five waited."""
+    meter = waiting.Waiting(Clock())
+    for _ in range(waiting._COMPILED_BY):
+        meter.count(0.0, 0.0, 0.0, 0.0)
+    for start in (0.0, 5.0, 10.0):
+        meter.count(asked=start, streamed=start + 4, there=start + 5, done=start + 3)
+    assert meter._row.streaming == 2
+    assert meter._row.transferring == 2
+    assert meter.percent() == 40
+    meter.close()
 
 
 def quick_step(monkeypatch):

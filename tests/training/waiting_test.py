@@ -5,7 +5,8 @@ from liver_jax.training.waiting import Waiting
 
 
 def step(waiting, start, streaming, transferring, idle):
-    waiting.add(start, start + streaming, start + streaming + transferring, idle)
+    there = start + streaming + transferring
+    waiting.count(start, start + streaming, there, done=start if idle else there)
 
 
 def test_the_part_of_the_time_that_passed_while_the_devices_were_idle():
@@ -27,6 +28,7 @@ def test_time_spent_on_something_else_is_not_counted():
     for start in (0, 1, 2):
         step(waiting, start, 0, 0, True)
     waiting.restart()
+    waiting.close()  # it has seen that
     step(waiting, 1000, 5, 5, True)
     assert waiting.percent() == 0
     step(waiting, 1010, 5, 5, True)
