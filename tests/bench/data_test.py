@@ -43,7 +43,7 @@ def test_every_stage_has_its_row(quick, run, tmp_path):
     for row in rows.values():
         assert row['slices_per_second'] > 0
         assert math.isclose(row['slices_per_second'] * row['microseconds_per_slice'], 1e6)
-    assert results['host_slices_per_second_per_core'] == rows['host']['slices_per_second']
+    assert results['host_slices_per_second_per_core'] > 0.9 * rows['host']['slices_per_second']  # of time that is ours
     parts = [rows[stage]['microseconds_per_slice'] for stage in ('draw', 'gather', 'batch')]
     assert sum(parts) > 0.999 * rows['host']['microseconds_per_slice']  # more where the stream had run ahead
     training = results['training']
