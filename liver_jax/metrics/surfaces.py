@@ -77,7 +77,9 @@ def element_scores(prediction: np.ndarray, reference: np.ndarray, spacing: Spaci
     whole = sum(float(area.sum()) for area in areas)
     scores = {'hd95': max(_percentile(away, area, 0.95) for away, area in zip(distances, areas, strict=True))}
     for name, tolerance in zip(names, TOLERANCES, strict=True):
-        within = sum(float(area[away <= tolerance + ROUNDING].sum()) for away, area in zip(distances, areas, strict=True))
+        within = sum(
+            float(area[away <= tolerance + ROUNDING].sum()) for away, area in zip(distances, areas, strict=True)
+        )
         scores[name] = within / whole
     return scores
 
