@@ -101,7 +101,7 @@ def _score(values: FlagValues) -> None:
     failed = results['failed']
     if failed:
         more = f' (and {len(failed) - 1} more, listed above)' if len(failed) > 1 else ''
-        raise UserError(f'{failed[0]["reason"]}{more}; {len(results["cases"])} cases were scored')
+        raise UserError(f'{failed[0]["reason"]}{more}; cases scored: {len(results["cases"])}')
 
 
 def _compare(values: FlagValues) -> None:

@@ -50,6 +50,10 @@ def _lesion_lines(results: Mapping[str, Any]) -> Sequence[str]:
     for rule, words in (('iou0', 'IoU > 0'), ('iou50', 'IoU > 0.5'), ('lits', 'IoU > 0.5, pieces joined as in LiTS')):
         values = ', '.join(f'{name} {_cell(scores[f"lesion.{name}_{rule}"])}' for name in ('precision', 'recall', 'f1'))
         lines.append(f'{words}: {values}')
+    lines.append(f'False positives per case (IoU > 0): {_cell(scores["lesion.false_positives_per_case"], ".2f")}')
+    if results['count']['tumor.false_positive_ml']:
+        spilt, cases = (results[part]['tumor.false_positive_ml'] for part in ('mean', 'count'))
+        lines.append(f'Cases without tumour: {cases}, predicted there on average {_cell(spilt, ".2f")} ml')
     sizes = (('under_10mm', '< 10 mm'), ('10_to_20mm', '10–20 mm'), ('over_20mm', '> 20 mm'))
     by_size = ', '.join(f'{words} {_cell(scores[f"lesion.f1_iou0_{size}"])}' for size, words in sizes)
     lines.append(f'F1 by size (IoU > 0): {by_size}')
