@@ -76,6 +76,11 @@ def test_good_folders_by_hand(folders):
         assert words in run.stdout
 
 
+def test_the_last_number_of_a_name_joins(folders):
+    (folders / 'pred' / 'liver_001.nii').rename(folders / 'pred' / 'run7_of_0_case-1.nii')
+    assert score(folders)['failed'] == []
+
+
 def test_axes_in_another_order_are_brought_back(folders):
     expected = score(folders)
     flat = nib.Nifti1Image(guess(1), AFFINE)
