@@ -117,10 +117,7 @@ class Volume:
 
 @dataclasses.dataclass(frozen=True)
 class LabelMap:
-    """A segmentation: `labels` [slices, rows, columns] in {0, 1, 2} (uint8), and where its voxels lie.
-
-    `spacing` (mm) is along its axes, `affine` (4x4) takes its indices to mm in RAS+.
-    """
+    """`labels` [slices, rows, columns] in {0, 1, 2} (uint8), mm along its axes, indices -> mm in RAS+ (4x4)."""
 
     labels: np.ndarray
     spacing: tuple[float, float, float]
