@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from medpy.metric import binary
 from sklearn import metrics as sklearn
@@ -35,6 +35,7 @@ def test_empty_masks(voxels, expected):
     assert found == expected
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**32 - 1))
 def test_peers_agree(seed):
     prediction, reference = np.random.default_rng(seed).random((2, 4, 5, 6)) < 0.4
@@ -45,6 +46,7 @@ def test_peers_agree(seed):
     assert scores['rvd'] == pytest.approx(binary.ravd(prediction, reference), abs=1e-12)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**32 - 1))
 def test_dice_and_voe_are_symmetric_and_do_not_care_for_flips(seed):
     prediction, reference = np.random.default_rng(seed).random((2, 4, 5, 6)) < 0.4
