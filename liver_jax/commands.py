@@ -101,6 +101,22 @@ def _evaluate(values: FlagValues) -> None:
     print(f'written: {_path(values.workdir) / "evaluation" / results["split"]}.json')
 
 
+def _score(values: FlagValues) -> None:
+    from liver_jax.evaluation.score_folders import score_folders
+    from liver_jax.report.score_table import score_text
+    from liver_jax.runtime.run_folder import write_json
+
+    results = score_folders(_path(values.prediction), _path(values.reference), values.labels)
+    print(score_text(results, shutil.get_terminal_size().columns))
+    if values.json:
+        write_json(_path(values.json), results)
+        print(f'written: {values.json}')
+    failed = results['failed']
+    if failed:
+        more = f' (and {len(failed) - 1} more, listed above)' if len(failed) > 1 else ''
+        raise UserError(f'{failed[0]["reason"]}{more}; cases scored: {len(results["cases"])}')
+
+
 def _compare(values: FlagValues) -> None:
     _start_jax()
     from liver_jax.compare import compare
@@ -175,6 +191,21 @@ COMMANDS = {
             'keep_training_cases': Flag('of --raw, score also volumes that were in training or validation', False),
         },
         _evaluate,
+    ),
+    'score': Command(
+        'score NIfTI segmentations, whatever made them, by the LiTS scores and more; files are joined by number',
+        {
+            'prediction': Flag('folder of predicted segmentations'),
+            'reference': Flag('folder of reference segmentations'),
+            'json': Flag('file for all scores', ''),
+            'labels': Flag(
+                'what labels of predictions mean: lits (1 liver, 2 tumour), tumor or liver (one class), auto (by what '
+                'is there, and says so)',
+                'auto',
+                ('auto', 'lits', 'tumor', 'liver'),
+            ),
+        },
+        _score,
     ),
     'compare': Command(
         'train both networks alike, score them, write table and pictures',

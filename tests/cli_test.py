@@ -18,6 +18,7 @@ COMMANDS = {
     'prepare': ['--config', '--shard', '--merge'],
     'train': ['--config', '--workdir'],
     'evaluate': ['--workdir', '--checkpoint', '--split', '--raw', '--images', '--labels', '--keep_training_cases'],
+    'score': ['--prediction', '--reference', '--json', '--labels'],
     'compare': ['--config', '--workdir'],
     'bench data': ['--config', '--json'],
 }
@@ -86,7 +87,8 @@ def test_a_group_of_commands_lists_its_own(arguments):
         (['prepre'], "command 'prepre' is not known; did you mean 'prepare'?"),
         (
             ['--verbose'],
-            "command '--verbose' is not known; known: phantom, inspect, prepare, train, evaluate, compare, bench data",
+            "command '--verbose' is not known; known: phantom, inspect, prepare, train, evaluate, score, "
+            'compare, bench data',
         ),
         (['bench', 'dtaa'], "command 'bench dtaa' is not known; did you mean 'bench data'?"),
         (['bench', '--json=x'], "command 'bench' is not known; did you mean 'bench data'?"),

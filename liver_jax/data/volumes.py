@@ -132,6 +132,15 @@ class Volume:
     scan: Scan
 
 
+@dataclasses.dataclass(frozen=True)
+class LabelMap:
+    """`labels` [slices, rows, columns] in {0, 1, 2} (uint8), mm along its axes, indices -> mm in RAS+ (4x4)."""
+
+    labels: np.ndarray
+    spacing: tuple[float, float, float]
+    affine: np.ndarray
+
+
 def open_scan(case: Case, window: tuple[float, float] = (-160.0, 240.0)) -> Scan:
     """Open image and labels of a case. They are aligned by array index; geometry is the image's.
 
@@ -146,12 +155,9 @@ def open_scan(case: Case, window: tuple[float, float] = (-160.0, 240.0)) -> Scan
             f'{labels.path}: shape {_times(labels.shape)}, but {image.path.name} has {_times(image.shape)}; '
             'expected the same number of voxels, export the segmentation on the grid of its volume'
         )
-    if _is_singular(image.affine):
-        raise UserError(f'{image.path}: its affine is singular; expected one that maps voxels to mm, repair the header')
+    _check_affine(image)
     order = np.argsort(_to_canonical(image.affine)[:, 0])[::-1].astype(int)  # file axes of slice, row, column
     z, y, x = np.linalg.norm(image.affine[:3, :3], axis=0)[order].tolist()
-    if not all(1e-3 < mm < 1e3 for mm in (x, y, z)):
-        raise UserError(f'{image.path}: voxel spacing {x:g}x{y:g}x{z:g} mm; expected a CT, repair the header')
     slices, rows, columns = (image.shape[axis] for axis in order)
     orientation = ''.join(nib.orientations.aff2axcodes(image.affine))
     return Scan(case, image, labels, (slices, rows, columns), (z, y, x), orientation)
@@ -162,6 +168,24 @@ def read_case(case: Case, window: tuple[float, float] = (-160.0, 240.0)) -> Volu
     scan = open_scan(case, window)
     planes = sorted(scan.planes(), key=lambda plane: plane.index)
     return Volume(np.stack([plane.hu for plane in planes]), np.stack([plane.labels for plane in planes]), scan)
+
+
+def read_label_map(path: Path) -> LabelMap:
+    """Read a NIfTI segmentation that stands alone, into the canonical frame.
+
+    Raises:
+        UserError: unreadable file, not three-dimensional, bad geometry, labels outside {0, 1, 2}.
+    """
+    raster = _read_nifti(path)
+    _check_affine(raster)
+    labels = np.empty(raster.shape, np.uint8, order='F')
+    with closing(raster.planes()) as planes:
+        for k, plane in enumerate(planes):
+            labels[..., k] = _checked(path, plane)
+    transform = _to_canonical(raster.affine)
+    affine = (raster.affine @ nib.orientations.inv_ornt_aff(transform, raster.shape))[:, [2, 1, 0, 3]]
+    z, y, x = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+    return LabelMap(np.ascontiguousarray(_canonical(labels, transform)), (z, y, x), affine)
 
 
 def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
@@ -253,6 +277,17 @@ def _checked(path: Path, array: np.ndarray) -> np.ndarray:
         found = ', '.join(f'{value:.9g}' for value in strange[:5]) + (', …' if len(strange) > 5 else '')
         raise UserError(f'{path}: labels {found}; expected only 0 (background), 1 (liver) and 2 (tumour)')
     return labels
+
+
+def _check_affine(raster: Raster) -> None:
+    if _is_singular(raster.affine):
+        raise UserError(
+            f'{raster.path}: its affine is singular; expected one that maps voxels to mm, repair the header'
+        )
+    spacing = np.linalg.norm(raster.affine[:3, :3], axis=0)
+    if not ((spacing > 1e-3) & (spacing < 1e3)).all():
+        found = 'x'.join(f'{mm:g}' for mm in spacing)
+        raise UserError(f'{raster.path}: voxel spacing {found} mm; expected a CT, repair the header')
 
 
 def _is_singular(affine: np.ndarray) -> bool:

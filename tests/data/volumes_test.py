@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from liver_jax.data.layouts import Case
-from liver_jax.data.volumes import Volume, open_scan, read_case, write_nifti
+from liver_jax.data.volumes import Volume, open_scan, read_case, read_label_map, write_nifti
 from liver_jax.errors import UserError
 
 AFFINE = np.diag([-0.8, -0.7, 2.5, 1.0])  # LPS: the canonical frame, with axes (column, row, slice)
@@ -287,3 +287,22 @@ def test_a_full_disk_leaves_the_old_volume_and_no_litter(tmp_path):
     assert 'OSError: [Errno 27] File too large' in run.stderr
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize('axes', ['LAS', 'RAS', 'SLP', 'PIR', 'ASL'])
+def test_a_label_map_alone_comes_in_the_canonical_frame(tmp_path, axes):
+    affine = np.array([[-0.7, 0.1, 0, 90], [0, 0.8, 0, -120], [0, 0, 2.5, 40], [0, 0, 0, 1]])
+    array = np.zeros((5, 6, 7), np.float64)  # whole numbers stored as floats are labels too
+    array[1, 2, 3], array[4, 5, 6] = 2, 1
+    turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(axes))
+    turned = nib.Nifti1Image(array, affine).as_reoriented(turn)
+    write_nifti(tmp_path / 'mask.nii.gz', np.asarray(turned.dataobj), turned.affine)
+    found = read_label_map(tmp_path / 'mask.nii.gz')
+    assert (found.labels.shape, found.labels.dtype) == ((7, 6, 5), np.uint8)
+    assert found.spacing == pytest.approx((2.5, np.hypot(0.1, 0.8), 0.7))
+    for value, place in ((2, (1, 2, 3)), (1, (4, 5, 6))):
+        index = np.argwhere(found.labels == value)
+        assert len(index) == 1
+        np.testing.assert_allclose(found.affine @ [*index[0], 1], affine @ [*place, 1], atol=1e-4)
+    directions = np.sign(np.diag(found.affine[:3, [2, 1, 0]]))  # left and back are minus x and y of RAS
+    assert directions.tolist() == [-1, -1, 1]
