@@ -24,6 +24,7 @@ SOLE_IMPORTERS = {
     'tensorboardX': 'runtime/telemetry.py',
     'skimage': 'metrics/ssim.py',
     'pydicom': 'data/formats/dicom_files.py',
+    'highdicom': 'data/formats/dicom_seg.py',
 }
 
 

@@ -78,7 +78,7 @@ def _recognised(root: Path, files: list[Path]) -> tuple[list[Case], list[tuple[s
         ],
         'DICOM': [
             Case(one.name, 'dicom', one.images, one.labels, '')
-            for one in sorted(series, key=lambda one: _natural(one.name))
+            for one in sorted(series, key=lambda one: natural(one.name))
         ],
     }
     found = [name for name, cases in layouts.items() if cases]
@@ -149,7 +149,7 @@ def _matched(root: Path, files: list[Path], images: str, labels: str) -> list[Ca
             )
     often = Counter(_stem(path) for path in image_of.values())
     cases = []
-    for key, path in sorted(image_of.items(), key=lambda item: _natural('/'.join(item[0]))):
+    for key, path in sorted(image_of.items(), key=lambda item: natural('/'.join(item[0]))):
         longer = '-'.join(key).replace('/', '-').strip('-') or _stem(path)
         name = _stem(path) if often[_stem(path)] == 1 else longer
         cases.append(Case(name, 'nifti', (path,), (label_of[key],), ''))
@@ -176,7 +176,7 @@ def _real(path: Path) -> str:
     return os.path.realpath(path)  # two links to one file are one
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
+def natural(text: str) -> list[tuple[int, str]]:
     """As a reader sorts: 2 before 10."""
     return [(int(digits or -1), other) for digits, other in re.findall(r'(\d+)|(\D+)', text)]
 

@@ -147,15 +147,32 @@ def read_case(case: Case, window: tuple[float, float] = (-160.0, 240.0)) -> Volu
     return Volume(np.stack([plane.hu for plane in planes]), np.stack([plane.labels for plane in planes]), scan)
 
 
-def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
-    """Write `array` [i, j, k] with its voxel-to-mm `affine` (4x4, RAS+); compressed if the name ends in .gz. Atomic."""
+def write_nifti(
+    path: Path, array: np.ndarray, affine: np.ndarray, like: Path | None = None, slope: float = 1.0
+) -> None:
+    """Write `array` [i, j, k] with its voxel-to-mm `affine` (4x4, RAS+); compressed if the name ends in .gz. Atomic.
+
+    The header is that of the NIfTI file `like`, but for what it says of voxel values. Readers get array x `slope`.
+    """
     ending = '.nii.gz' if path.name.endswith('.gz') else '.nii'
     partial = path.with_name(f'.{path.name}.{os.getpid()}{ending}')
     try:
-        nib.save(nib.Nifti1Image(array, affine), partial)
+        nib.save(_image(array, affine, like, slope), partial)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _image(array: np.ndarray, affine: np.ndarray, like: Path | None, slope: float) -> Any:
+    model = nib.load(like) if like else nib.Nifti1Image(array, affine)
+    header = model.header.copy()
+    header.set_data_dtype(array.dtype)
+    header.set_intent('none')
+    header['cal_min'] = header['cal_max'] = 0
+    image = type(model)(array, affine, header)
+    if slope != 1:
+        image.header.set_slope_inter(slope, 0)
+    return image
 
 
 def _rasters(case: Case, window: tuple[float, float]) -> tuple[Raster, Raster | None]:

@@ -104,6 +104,17 @@ def to_native(array: np.ndarray, scan: Scan) -> np.ndarray:
     return np.flip(array.transpose(axes), tuple(axis for axis in range(3) if turned[axis]))
 
 
+def canonical_affine(scan: Scan) -> np.ndarray:
+    """4x4: from canonical (slice, row, column) to mm in RAS+, the frame of NIfTI."""
+    affine = np.eye(4)
+    affine[:3, 3] = scan.image.affine[:3, 3]
+    for column, letter, length in zip(scan.image.affine[:3, :3].T, scan.orientation, scan.image.shape, strict=True):
+        axis, turned = _CANONICAL_AXIS[letter]
+        affine[:3, axis] = -column if turned else column
+        affine[:3, 3] += column * (length - 1) * turned
+    return affine
+
+
 def _restored(scan: Scan, group: list[Plane], probabilities: Any) -> Iterator[PredictedPlane]:
     for plane, small in zip(group, jax.device_get(probabilities), strict=False):  # the rest fills the batch up
         if not np.isfinite(small).all():
