@@ -63,7 +63,7 @@ def find_images(root: Path, files: Iterable[Path]) -> tuple[list[tuple[str, tupl
     for path in files:
         try:
             if _may_be_dicom(path) and is_dicom(path):
-                headers.append(read_header(path))
+                headers.append(_whole(read_header(path)))
         except UserError as error:
             damaged.setdefault(path.parent, error)
     series = {
@@ -75,6 +75,16 @@ def find_images(root: Path, files: Iterable[Path]) -> tuple[list[tuple[str, tupl
     return [(names[uid], tuple(sorted(header.path for header in group))) for uid, group in series.items()], list(
         damaged.values()
     )
+
+
+def _whole(header: Header) -> Header:
+    """Refuse a file that was cut off before it says what it is: it may be a slice, and one at an end is not missed."""
+    if not header.modality and not header.series:
+        raise UserError(
+            f'{header.path}: a DICOM file without Modality and SeriesInstanceUID; expected a sound file, '
+            'export it again or move it away'
+        )
+    return header
 
 
 def _scans(headers: Iterable[Header]) -> dict[str, list[Header]]:
