@@ -165,8 +165,9 @@ def test_a_bad_scan_is_told_of_and_the_others_are_done(tmp_path, caplog):
     assert 'NaN or infinite voxels' in errors[2]
     assert all(error.isprintable() for error in errors)
     assert json.loads((tmp_path / 'out' / 'manifest.json').read_text())['cases'] == manifest['cases']
-    assert {row['case'] for row in csv.DictReader((tmp_path / 'out' / 'findings.csv').open())} == {'1', '3'}
-    assert '3 (3 of 4): 7 slices' in caplog.text or 'failed' in caplog.text
+    rows = csv.DictReader((tmp_path / 'out' / 'findings.csv').read_text().splitlines())
+    assert {row['case'] for row in rows} == {'1', '3'}
+    assert caplog.text.count('failed: ') == 2
 
 
 def test_nan_of_a_network_fails_the_scan(tmp_path):
@@ -281,7 +282,7 @@ def test_a_checkpoint_of_another_architecture_is_one_line(workdir, raw, tmp_path
     values = json.loads((workdir / 'config.json').read_text())
     values['model']['width'] = 3
     file.write_text(json.dumps(values))
-    with pytest.raises(UserError, match=r'checkpoints/\d+: ') as refusal:
+    with pytest.raises(UserError, match=r'model: of another network .* such as batch_stats\..*: \(') as refusal:
         predict(file.parent, raw, tmp_path / 'out', 'best', Options())
     assert '\n' not in str(refusal.value)
 
