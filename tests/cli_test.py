@@ -18,6 +18,18 @@ COMMANDS = {
     'prepare': ['--config', '--shard', '--merge'],
     'train': ['--config', '--workdir'],
     'evaluate': ['--workdir', '--checkpoint', '--split', '--raw', '--keep_training_cases'],
+    'predict': [
+        '--workdir',
+        '--input',
+        '--output',
+        '--checkpoint',
+        '--liver_workdir',
+        '--flips',
+        '--min_ml',
+        '--largest_component',
+        '--probabilities',
+        '--json',
+    ],
     'compare': ['--config', '--workdir'],
     'bench data': ['--config', '--json'],
 }
