@@ -92,6 +92,9 @@ def _attempt(case: Case, title: str, output: Path, setup: Setup, stop: StopReque
         record = _read(_record(output, case.name))
         kept = _is_done(record, case, output, setup)
         if not kept:
+            if record:  # what an earlier run made otherwise must not pass for the result of this one, should it fail
+                for path in (_record(output, case.name), *_paths(output, case.name)):
+                    path.unlink(missing_ok=True)
             scan = open_scan(case, setup.network.predictor.window)
             record = _write(scan, segment(scan, setup, stop, title), output, setup)
     except Interrupted:
@@ -118,23 +121,23 @@ def _write(scan: Scan, made: Segmented, output: Path, setup: Setup) -> dict[str,
     case, affine = scan.case, scan.image.affine
     like = case.images[0] if case.kind == 'nifti' else None
     labels = to_native(made.labels, scan)
-    paths = [output / f'{case.name}.nii.gz']
-    write_nifti(paths[0], labels, affine, like)
+    nifti, probabilities, segmentation = _paths(output, case.name)
+    write_nifti(nifti, labels, affine, like)
     if made.probabilities is not None:
-        paths.append(output / 'probabilities' / f'{case.name}.nii.gz')
-        paths[-1].parent.mkdir(exist_ok=True)
-        write_nifti(paths[-1], to_native(made.probabilities, scan), affine, like, 1 / PROBABILITY_STEPS)
+        probabilities.parent.mkdir(exist_ok=True)
+        write_nifti(probabilities, to_native(made.probabilities, scan), affine, like, 1 / PROBABILITY_STEPS)
     if case.kind == 'dicom':
-        paths.append(output / f'{case.name}.dcm')
         name = str(setup.network.facts['model'])
-        write_segmentation(paths[-1], case.images, scan.image, labels, sorted(setup.meanings), name)
+        write_segmentation(segmentation, case.images, scan.image, labels, sorted(setup.meanings), name)
     record = {
         'case': case.name,
         'slices': scan.size[0],
         **describe_findings(made.labels, made.tumour_hu, scan, setup.meanings),
         'made_by': setup.describe(),
         'input': _dated(case),
-        'files': {str(path.relative_to(output)): path.stat().st_size for path in paths},
+        'files': {
+            str(path.relative_to(output)): path.stat().st_size for path in _paths(output, case.name) if path.exists()
+        },
     }
     write_json(_record(output, case.name), record)
     return record
@@ -167,6 +170,11 @@ def _dated(case: Case) -> dict[str, int]:
         'bytes': sum(stat.st_size for stat in stats),
         'modified_ns': max(stat.st_mtime_ns for stat in stats),
     }
+
+
+def _paths(output: Path, case: str) -> tuple[Path, Path, Path]:
+    """Labels, probabilities, DICOM-SEG."""
+    return output / f'{case}.nii.gz', output / 'probabilities' / f'{case}.nii.gz', output / f'{case}.dcm'
 
 
 def _record(output: Path, case: str) -> Path:

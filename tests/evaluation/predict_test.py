@@ -151,6 +151,27 @@ def test_small_pieces_and_all_but_the_largest_are_left_out(tmp_path):
         assert (labels.sum(), labels[0, 0, 0]) == (4, 0)
 
 
+@pytest.mark.parametrize('towards', [1, -1], ids=['feet first', 'head first'])
+def test_lesions_have_the_hu_of_their_own_voxels(towards, tmp_path):
+    array = np.zeros((6, 6, 9), np.int16)
+    for hu, place in ((10, np.s_[:3, :2, 6:8]), (20, np.s_[4, 4, 0]), (30, np.s_[4:, :3, 1:4]), (40, np.s_[5, 5, 8])):
+        array[place] = hu
+    write_nifti(tmp_path / 'a.nii', array, np.diag([-10.0, -10, 10 * towards, 1]))
+    run(tmp_path, tmp_path.with_name('out'), identity(side=6, min_ml=2))
+    lesions = json.loads((tmp_path.with_name('out') / 'findings' / 'a.json').read_text())['lesions']
+    assert [(lesion['volume_ml'], lesion['mean_hu']) for lesion in lesions] == [(18, 30), (12, 10)]
+
+
+def test_a_scan_that_fails_later_leaves_no_older_result(tmp_path):
+    folder, output = tmp_path / 'in', tmp_path / 'out'
+    folder.mkdir()
+    write_nifti(folder / 'a.nii', voxels(), np.diag([-1.0, -1, 1, 1]))
+    run(folder, output, identity(side=6, probabilities=True))
+    nan = identity(side=6, function=lambda images: images * np.float32(np.nan))
+    assert status(run(folder, output, nan)) == {'a': 'failed'}
+    assert not list(output.rglob('a.*'))
+
+
 def test_a_bad_scan_is_told_of_and_the_others_are_done(tmp_path, caplog):
     folder = tmp_path / 'in'
     folder.mkdir()
