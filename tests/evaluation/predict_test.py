@@ -14,7 +14,6 @@ import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
-from volumes_test import ORIENTATIONS, oblique, orientation_affine
 
 from liver_jax.data.layouts import Case
 from liver_jax.data.scans import find_scans
@@ -25,6 +24,7 @@ from liver_jax.evaluation.segment import Network, Options, Setup, load_setup, mo
 from liver_jax.evaluation.volumes import Predictor
 from liver_jax.runtime.interrupt import Interrupted
 from liver_jax.training.loop import train
+from orientations import ORIENTATIONS, oblique, orientation_affine
 from small_ct import small_config
 from small_dicom import COLUMNS, ROWS, SLICES, write_series
 
@@ -154,7 +154,7 @@ def test_small_pieces_and_all_but_the_largest_are_left_out(tmp_path):
 @pytest.mark.parametrize('towards', [1, -1], ids=['feet first', 'head first'])
 def test_lesions_have_the_hu_of_their_own_voxels(towards, tmp_path):
     array = np.zeros((6, 6, 9), np.int16)
-    for hu, place in ((10, np.s_[:3, :2, 6:8]), (20, np.s_[4, 4, 0]), (30, np.s_[4:, :3, 1:4]), (40, np.s_[5, 5, 8])):
+    for hu, place in ((10, np.s_[:3, :2, 6:8]), (20, np.s_[4, 4, 0]), (30, np.s_[4:, :3, 1:4])):
         array[place] = hu
     write_nifti(tmp_path / 'a.nii', array, np.diag([-10.0, -10, 10 * towards, 1]))
     run(tmp_path, tmp_path.with_name('out'), identity(side=6, min_ml=2))

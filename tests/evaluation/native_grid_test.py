@@ -1,9 +1,7 @@
 """Probabilities on the scan's own grid: every orientation, every batch size, any number of devices."""
 
 import dataclasses
-import itertools
 
-import nibabel as nib
 import numpy as np
 import pytest
 
@@ -17,14 +15,9 @@ from liver_jax.models import build_model
 from liver_jax.runtime.mesh import make_mesh
 from liver_jax.training.optim import make_optimizer, make_schedule
 from liver_jax.training.state import init_state
+from orientations import ORIENTATIONS, oblique, orientation_affine
 
-TOWARDS = {'L': (-1, 0, 0), 'R': (1, 0, 0), 'P': (0, -1, 0), 'A': (0, 1, 0), 'S': (0, 0, 1), 'I': (0, 0, -1)}
-ORIENTATIONS = [
-    ''.join(letters)
-    for order in itertools.permutations(('LR', 'PA', 'SI'))
-    for letters in itertools.product(*order)
-]  # fmt: skip
-SHAPE, SPACING = (5, 6, 7), (0.7, 0.8, 2.5)
+SHAPE = (5, 6, 7)
 
 
 def identity(side: int, batch_size: int = 2) -> Predictor:
@@ -49,20 +42,6 @@ def save(folder, array, affine, labels=False) -> Case:
     if labels:
         write_nifti(folder / 'labels.nii.gz', array.astype(np.uint8), affine)
     return Case('volume', 'nifti', (folder / 'volume.nii.gz',), (folder / 'labels.nii.gz',) * labels, '')
-
-
-def oblique() -> np.ndarray:
-    turn = nib.eulerangles.euler2mat(0.2, 0.15, -0.3)
-    affine = np.eye(4)
-    affine[:3, :3], affine[:3, 3] = turn @ np.diag([-0.7, 0.8, 2.5]), (31.5, -7.25, 110)
-    return affine
-
-
-def orientation_affine(letters: str) -> np.ndarray:
-    affine = np.eye(4)
-    affine[:3, :3] = np.transpose([np.multiply(TOWARDS[x], mm) for x, mm in zip(letters, SPACING, strict=True)])
-    affine[:3, 3] = 10, -20, 30
-    return affine
 
 
 @pytest.mark.parametrize('letters', [*ORIENTATIONS, 'oblique'])
