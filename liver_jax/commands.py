@@ -1,6 +1,8 @@
 """The commands of `liver-jax`: their flags and the one call each makes. Heavy modules are imported when they run."""
 
 import dataclasses
+import json
+import math
 import shutil
 import signal
 import sys
@@ -117,6 +119,38 @@ def _score(values: FlagValues) -> None:
         raise UserError(f'{failed[0]["reason"]}{more}; cases scored: {len(results["cases"])}')
 
 
+def _predict(values: FlagValues) -> None:
+    _start_jax()
+    from liver_jax.evaluation.predict import predict
+    from liver_jax.evaluation.segment import Options
+    from liver_jax.runtime.run_folder import write_json
+
+    options = Options(values.flips, _millilitres(values.min_ml), values.largest_component, values.probabilities)
+    output = _path(values.output)
+    liver = _path(values.liver_workdir) if values.liver_workdir else None
+    manifest = predict(_path(values.workdir), _path(values.input), output, values.checkpoint, options, liver)
+    if values.json == '-':
+        print(json.dumps(manifest, indent=1))
+    else:
+        print(f'written: {output} (labels, findings.csv, manifest.json)')
+    if values.json not in ('', '-'):
+        write_json(_path(values.json), manifest)
+    failed = [entry for entry in manifest['cases'] if entry['status'] == 'failed']
+    if failed:
+        rest = f'; and {len(failed) - 1} others, see {output / "manifest.json"}' if len(failed) > 1 else ''
+        raise UserError(f'{len(failed)} of {len(manifest["cases"])} scans failed: {failed[0]["error"]}{rest}')
+
+
+def _millilitres(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise UserError(f'--min_ml={text}: expected millilitres, such as 0.05')
+    return value
+
+
 def _compare(values: FlagValues) -> None:
     _start_jax()
     from liver_jax.compare import compare
@@ -206,6 +240,22 @@ COMMANDS = {
             ),
         },
         _score,
+    ),
+    'predict': Command(
+        'segment scans with a trained network: NIfTI and DICOM-SEG on their own grid, lesions measured',
+        {
+            'workdir': WORKDIR,
+            'input': Flag('a NIfTI file, a DICOM series, or a folder of them'),
+            'output': Flag('folder for the results; what it has of the same network is left as it is'),
+            'checkpoint': Flag('best, latest or a step', 'best'),
+            'liver_workdir': Flag('run folder of a second network, of the liver; tumour counts only within', ''),
+            'flips': Flag('average over mirrored slices, as the network saw them in training', False),
+            'min_ml': Flag('leave out pieces smaller than this many millilitres', '0'),
+            'largest_component': Flag('keep the largest piece alone; for networks of the liver', False),
+            'probabilities': Flag('write probabilities too (uint16 NIfTI with a slope)', False),
+            'json': Flag('write the manifest to this file, without a value to the terminal', '', bare='-'),
+        },
+        _predict,
     ),
     'compare': Command(
         'train both networks alike, score them, write table and pictures',

@@ -19,11 +19,12 @@ FLOORS = {
 }  # fmt: skip
 KNOWS_NOTHING_OF_OURS = ('errors', 'models', 'metrics')
 SOLE_IMPORTERS = {
-    'nibabel': 'data/volumes.py',
+    'nibabel': 'data/formats/nifti.py',
     'orbax': 'runtime/checkpoint.py',
     'tensorboardX': 'runtime/telemetry.py',
     'skimage': 'metrics/ssim.py',
     'pydicom': 'data/formats/dicom_files.py',
+    'highdicom': 'data/formats/dicom_seg.py',
 }
 
 

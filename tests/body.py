@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from liver_jax.data.volumes import write_nifti
+from liver_jax.data.formats.nifti import write_nifti
 
 SPACING = (8.0, 5.0, 5.0)  # mm: slice, row, column
 SIZE = (22, 64, 64)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from liver_jax.data.volumes import write_nifti
+from liver_jax.data.formats.nifti import write_nifti
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = {
@@ -19,6 +19,18 @@ COMMANDS = {
     'train': ['--config', '--workdir'],
     'evaluate': ['--workdir', '--checkpoint', '--split', '--raw', '--images', '--labels', '--keep_training_cases'],
     'score': ['--prediction', '--reference', '--json', '--labels'],
+    'predict': [
+        '--workdir',
+        '--input',
+        '--output',
+        '--checkpoint',
+        '--liver_workdir',
+        '--flips',
+        '--min_ml',
+        '--largest_component',
+        '--probabilities',
+        '--json',
+    ],
     'compare': ['--config', '--workdir'],
     'bench data': ['--config', '--json'],
 }
@@ -87,8 +99,7 @@ def test_a_group_of_commands_lists_its_own(arguments):
         (['prepre'], "command 'prepre' is not known; did you mean 'prepare'?"),
         (
             ['--verbose'],
-            "command '--verbose' is not known; known: phantom, inspect, prepare, train, evaluate, score, "
-            'compare, bench data',
+            "command '--verbose' is not known; known: phantom, inspect, prepare, train, evaluate, score, predict, ",
         ),
         (['bench', 'dtaa'], "command 'bench dtaa' is not known; did you mean 'bench data'?"),
         (['bench', '--json=x'], "command 'bench' is not known; did you mean 'bench data'?"),

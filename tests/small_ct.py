@@ -9,7 +9,7 @@ import numpy as np
 
 from configs import default
 from liver_jax.config import Config, config_from
-from liver_jax.data.volumes import write_nifti
+from liver_jax.data.formats.nifti import write_nifti
 
 SIDE = 32
 AFFINE = np.diag([-1.5, 1.5, 4.0, 1.0])

@@ -103,7 +103,7 @@ def _recognised(root: Path, files: list[Path]) -> tuple[list[Case], list[tuple[s
         ],
         'DICOM': [
             Case(one.name, 'dicom', one.images, one.labels, '')
-            for one in sorted(series, key=lambda one: _natural(one.name))
+            for one in sorted(series, key=lambda one: natural(one.name))
         ],
     }
     found = [name for name, cases in layouts.items() if cases]
@@ -179,7 +179,7 @@ def _matched(root: Path, files: list[Path], images: str, labels: str) -> list[Ca
             )
     often = Counter(_stem(path) for path in image_of.values())
     cases = []
-    for key, path in sorted(image_of.items(), key=lambda item: _natural('/'.join(item[0]))):
+    for key, path in sorted(image_of.items(), key=lambda item: natural('/'.join(item[0]))):
         longer = '-'.join(key).replace('/', '-').strip('-') or _stem(path)
         name = _stem(path) if often[_stem(path)] == 1 else longer
         cases.append(Case(name, 'nifti', (path,), (label_of[key],), ''))
@@ -202,7 +202,7 @@ def _by_key(root: Path, files: list[Path], pattern: str, field: str) -> dict[tup
     return found
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
+def natural(text: str) -> list[tuple[int, str]]:
     """As a reader sorts: 2 before 10."""
     return [(int(digits or -1), other) for digits, other in re.findall(r'(\d+)|(\D+)', text)]
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
-from liver_jax.data.volumes import write_nifti
+from liver_jax.data.formats.nifti import write_nifti
 from liver_jax.errors import UserError
 
 Box = tuple[slice, ...]

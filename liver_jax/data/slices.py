@@ -1,4 +1,4 @@
-"""One axial slice: whether it is kept, its window, its size."""
+"""One axial slice: whether it is kept, its window, its size, and the way back to its own grid."""
 
 import numpy as np
 from PIL import Image
@@ -14,13 +14,32 @@ def prepare_slice(
     hu: np.ndarray, labels: np.ndarray, window: tuple[float, float], side: int, masks: str
 ) -> dict[str, np.ndarray]:
     """HU and labels [rows, columns] -> uint8 [side, side]: 'images', and masks: 'liver' (with tumour), 'tumor'."""
-    planes = {'images': _windowed(hu, *window), 'liver': labels >= 1, 'tumor': labels == 2}
     return {
-        name: np.rint(np.clip(_resize(plane, side, name != 'images' and masks == 'nearest'), 0, 1) * 255).astype(
-            np.uint8
-        )
-        for name, plane in planes.items()
+        'images': prepare_image(hu, window, side),
+        'liver': _as_bytes(_resize(labels >= 1, side, masks == 'nearest')),
+        'tumor': _as_bytes(_resize(labels == 2, side, masks == 'nearest')),
     }
+
+
+def prepare_image(hu: np.ndarray, window: tuple[float, float], side: int) -> np.ndarray:
+    """The 'images' of `prepare_slice` alone: HU [rows, columns] -> uint8 [side, side]."""
+    return _as_bytes(_resize(_windowed(hu, *window), side, hard=False))
+
+
+def restore_slice(plane: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """What a network says of a prepared slice, float32 [side, side] in [0, 1] -> [rows, columns] of the slice itself.
+
+    The way back of `prepare_slice`: bilinear to the padded square, pixel areas on pixel areas (half-pixel centres, the
+    border repeated), then the padding is cut off. Slices that were enlarged are averaged over areas instead.
+    """
+    longest = max(rows, columns)
+    top, left = (longest - rows) // 2, (longest - columns) // 2
+    return _resize(plane, longest, hard=False)[top : top + rows, left : left + columns]
+
+
+def _as_bytes(plane: np.ndarray) -> np.ndarray:
+    """[0, 1] -> uint8 0..255."""
+    return np.rint(np.clip(plane, 0, 1) * 255).astype(np.uint8)
 
 
 def _windowed(hu: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -1,39 +1,23 @@
-"""Cases -> planes in one canonical frame; reading and writing NIfTI (the one importer of nibabel).
+"""Cases -> planes in one canonical frame.
 
 Axes are (slice, row, column) towards the patient's head, back and left, so that a slice shown with row 0 on top is the
 radiological view. Planes come one at a time: a volume is held whole only where its file is not stored slice by slice.
 """
 
 import dataclasses
-import logging
-import os
-import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.fileholders import FileHolder
-from nibabel.openers import ImageOpener
-from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 
 from liver_jax.data.formats.dicom import read_segmentation, read_series
+from liver_jax.data.formats.nifti import axes_of, canonical, canonical_affine, read_nifti, times, to_canonical
 from liver_jax.data.formats.pictures import read_images, read_labels
 from liver_jax.data.formats.raster import Raster
 from liver_jax.data.layouts import Case
 from liver_jax.errors import UserError
-
-logging.getLogger('nibabel.global').setLevel(logging.CRITICAL)  # what a damaged header lacks, the error says
-CANONICAL = ('L', 'P', 'S')
-UNREADABLE = (
-    OSError, ValueError, EOFError, zlib.error, MemoryError, OverflowError, ImageFileError, HeaderDataError,
-    HeaderTypeError,
-)  # fmt: skip
-LONGEST = 4096  # voxels along an axis; no CT has more, damaged headers claim it
-DEFLATE = 1032  # gzip cannot make a file smaller by more than this factor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,13 +87,13 @@ class Scan:
             UserError: damaged file, NaN or infinite HU, labels outside {0, 1, 2}.
         """
         with closing(self._pairs()) as pairs:
-            transform = _to_canonical(self.image.affine)
+            transform = to_canonical(self.image.affine)
             if self.by_plane:
                 for k, pair in enumerate(pairs):
                     index = k if self.orientation[2] == 'S' else self.size[0] - 1 - k
-                    yield Plane(index, *(_canonical(array[:, :, None], transform)[0] for array in pair))
+                    yield Plane(index, *(canonical(array[:, :, None], transform)[0] for array in pair))
             else:
-                hu, labels = (_canonical(array, transform) for array in _filled(self.image.shape, pairs))
+                hu, labels = (canonical(array, transform) for array in _filled(self.image.shape, pairs))
                 yield from (Plane(k, hu[k], labels[k]) for k in range(len(hu)))
 
     def _pairs(self) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
@@ -152,14 +136,14 @@ def open_scan(case: Case, window: tuple[float, float] = (-160.0, 240.0)) -> Scan
     image, labels = _rasters(case, window)
     if labels and image.shape != labels.shape:
         raise UserError(
-            f'{labels.path}: shape {_times(labels.shape)}, but {image.path.name} has {_times(image.shape)}; '
+            f'{labels.path}: shape {times(labels.shape)}, but {image.path.name} has {times(image.shape)}; '
             'expected the same number of voxels, export the segmentation on the grid of its volume'
         )
     _check_affine(image)
-    order = np.argsort(_to_canonical(image.affine)[:, 0])[::-1].astype(int)  # file axes of slice, row, column
+    order = np.argsort(to_canonical(image.affine)[:, 0])[::-1].astype(int)  # file axes of slice, row, column
     z, y, x = np.linalg.norm(image.affine[:3, :3], axis=0)[order].tolist()
     slices, rows, columns = (image.shape[axis] for axis in order)
-    orientation = ''.join(nib.orientations.aff2axcodes(image.affine))
+    orientation = axes_of(image.affine)
     return Scan(case, image, labels, (slices, rows, columns), (z, y, x), orientation)
 
 
@@ -176,27 +160,16 @@ def read_label_map(path: Path) -> LabelMap:
     Raises:
         UserError: unreadable file, not three-dimensional, bad geometry, labels outside {0, 1, 2}.
     """
-    raster = _read_nifti(path)
+    raster = read_nifti(path)
     _check_affine(raster)
     labels = np.empty(raster.shape, np.uint8, order='F')
     with closing(raster.planes()) as planes:
         for k, plane in enumerate(planes):
             labels[..., k] = _checked(path, plane)
-    transform = _to_canonical(raster.affine)
-    affine = (raster.affine @ nib.orientations.inv_ornt_aff(transform, raster.shape))[:, [2, 1, 0, 3]]
+    transform = to_canonical(raster.affine)
+    affine = canonical_affine(raster.affine, raster.shape)
     z, y, x = np.linalg.norm(affine[:3, :3], axis=0).tolist()
-    return LabelMap(np.ascontiguousarray(_canonical(labels, transform)), (z, y, x), affine)
-
-
-def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
-    """Write `array` [i, j, k] with its voxel-to-mm `affine` (4x4, RAS+); compressed if the name ends in .gz. Atomic."""
-    ending = '.nii.gz' if path.name.endswith('.gz') else '.nii'
-    partial = path.with_name(f'.{path.name}.{os.getpid()}{ending}')
-    try:
-        nib.save(nib.Nifti1Image(array, affine), partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    return LabelMap(np.ascontiguousarray(canonical(labels, transform)), (z, y, x), affine)
 
 
 def _rasters(case: Case, window: tuple[float, float]) -> tuple[Raster, Raster | None]:
@@ -206,43 +179,7 @@ def _rasters(case: Case, window: tuple[float, float]) -> tuple[Raster, Raster | 
         return series, read_segmentation(case.labels, series) if case.labels else None
     if case.kind == 'png':
         return read_images(case.images, window), read_labels(case.labels)
-    return _read_nifti(case.images[0]), _read_nifti(case.labels[0]) if case.labels else None
-
-
-def _read_nifti(path: Path) -> Raster:
-    try:
-        image = nib.load(path)
-        shape, dtype = image.shape, image.get_data_dtype()
-    except PermissionError as error:
-        raise UserError(f'{path}: no permission to read it; expected a readable file, see chmod') from error
-    except UNREADABLE as error:
-        raise UserError(f'{path}: not a readable NIfTI file ({_brief(error)}); download it again') from error
-    if not isinstance(image, nib.Nifti1Image) or len(shape) != 3 or min(shape) < 1:
-        raise UserError(f'{path}: an image of shape {_times(shape)}; expected a NIfTI volume with three axes')
-    if dtype.kind not in 'iuf':
-        raise UserError(f'{path}: voxels of type {dtype}; expected one whole or real number each')
-    file, promised = path.stat().st_size, int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if max(shape) > LONGEST or promised > file * (DEFLATE if path.name.endswith('.gz') else 1):
-        raise UserError(
-            f'{path}: its voxels cannot be read ({_times(shape)} by its header, in a file of {file:,} bytes); '
-            'download it again'
-        )
-
-    def planes() -> Generator[np.ndarray, None, None]:
-        # One stream for all planes: nibabel's own way would decompress from the start for each.
-        with ImageOpener(str(path)) as file:
-            proxy = type(image).from_file_map({'image': FileHolder(fileobj=file)}).dataobj
-            as_stored = (proxy.slope, proxy.inter) == (1, 0)  # int16 stays int16, the rest becomes float32
-            for k in range(shape[2]):
-                try:
-                    plane = np.asarray(proxy[..., k])
-                except UNREADABLE as error:
-                    raise UserError(
-                        f'{path}: its voxels cannot be read ({_brief(error)}); download it again'
-                    ) from error
-                yield plane.astype(plane.dtype.newbyteorder('=') if as_stored else np.float32, copy=False)
-
-    return Raster(path, shape, image.affine, planes, _spacing_note(image))
+    return read_nifti(case.images[0]), read_nifti(case.labels[0]) if case.labels else None
 
 
 def _filled(shape: tuple[int, int, int], pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
@@ -252,14 +189,6 @@ def _filled(shape: tuple[int, int, int], pairs: Iterator[tuple[np.ndarray, np.nd
         for array, plane in zip(arrays, pair, strict=True):
             array[..., k] = plane
     return arrays
-
-
-def _spacing_note(image: nib.Nifti1Image) -> tuple[str, ...]:
-    header, affine = np.asarray(image.header.get_zooms()[:3], float), np.linalg.norm(image.affine[:3, :3], axis=0)
-    if np.allclose(header, affine, rtol=0.01):
-        return ()
-    both = ['x'.join(f'{mm:.3g}' for mm in spacing) for spacing in (header, affine)]
-    return (f'its header gives {both[0]} mm beside an affine of {both[1]} mm; the affine is used',)
 
 
 def _finite(path: Path, hu: np.ndarray) -> np.ndarray:
@@ -296,20 +225,3 @@ def _is_singular(affine: np.ndarray) -> bool:
         return True
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     return not lengths.all() or bool(abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3)
-
-
-def _to_canonical(affine: np.ndarray) -> np.ndarray:
-    found = nib.orientations.io_orientation(affine)
-    return nib.orientations.ornt_transform(found, nib.orientations.axcodes2ornt(CANONICAL))
-
-
-def _canonical(array: np.ndarray, transform: np.ndarray) -> np.ndarray:
-    return nib.orientations.apply_orientation(array, transform).transpose(2, 1, 0)
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return 'x'.join(map(str, shape))
-
-
-def _brief(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]

@@ -79,7 +79,12 @@ class Checkpoints:
         return step
 
     def restore_model(self, step: int, like: Tree) -> Tree:
-        """Parameters and batch statistics as the abstract tree `like` (shapes, dtypes, shardings)."""
+        """Parameters and batch statistics as the abstract tree `like` (shapes, dtypes, shardings).
+
+        Raises:
+            UserError: a damaged checkpoint, or one of another network.
+        """
+        self._check_network(step, like)
         return self._restore(step, model=ocp.args.StandardRestore(like))['model']
 
     def restore(self, step: int, model: Tree, optimizer: Tree) -> tuple[Tree, Tree, dict[str, Any]]:
@@ -96,6 +101,23 @@ class Checkpoints:
         """Only the progress of a checkpoint."""
         return dict(self._restore(step, progress=ocp.args.JsonRestore())['progress'])
 
+    def _check_network(self, step: int, like: Tree) -> None:
+        """Compare shapes before orbax reads: it would fail in its threads, with pages of their own words."""
+        folder = self._folder / str(step) / 'model'
+        try:
+            tree = ocp.StandardCheckpointHandler().metadata(folder).tree
+        except (OSError, ValueError, KeyError, AttributeError):
+            return  # damaged: reading it says so
+        found = _shapes(tree)
+        expected = _shapes(like)
+        names = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+        if names:
+            raise UserError(
+                f'{folder}: of another network than the config of the run says ({len(names)} arrays differ, such as '
+                f'{names[0]}: {found.get(names[0], "missing")} instead of {expected.get(names[0], "none")}); '
+                'expected the config.json that it was trained with, put that back'
+            )
+
     def _restore(self, step: int, **items: Any) -> Any:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**items))
@@ -110,6 +132,11 @@ class Checkpoints:
 def abstract(tree: Tree, sharding: jax.sharding.Sharding) -> Tree:
     """Shapes and dtypes of a tree with one sharding for all its leaves."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, 'shape'))
+    return {jax.tree_util.keystr(path, simple=True, separator='.'): tuple(leaf.shape) for path, leaf in leaves}
 
 
 class _LatestAndBest(checkpoint_managers.PreservationPolicy):

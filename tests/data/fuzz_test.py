@@ -65,8 +65,9 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
 
 def nifti_files(folder: Path, ending: str) -> tuple[Callable[[int], Path], Callable[[int], object]]:
     """Which file to damage, and how to read."""
+    from liver_jax.data.formats.nifti import write_nifti
     from liver_jax.data.layouts import Case
-    from liver_jax.data.volumes import read_case, write_nifti
+    from liver_jax.data.volumes import read_case
 
     image, label = folder / f'volume-0{ending}', folder / f'segmentation-0{ending}'
     hu = np.random.default_rng(0).integers(-1000, 1000, (12, 10, 8)).astype(np.int16)

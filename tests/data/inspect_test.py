@@ -8,8 +8,8 @@ import pytest
 from prepare_test import settings
 
 from body import AFFINE, body, labels_of, second_visit, write_body
+from liver_jax.data.formats.nifti import write_nifti
 from liver_jax.data.inspect import inspect_folder
-from liver_jax.data.volumes import write_nifti
 from liver_jax.errors import UserError
 from liver_jax.report.inspection import draw_sheet, inspection_text
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from liver_jax.config import DataConfig
+from liver_jax.data.formats.nifti import write_nifti
 from liver_jax.data.prepare import prepare
 from liver_jax.data.store import SliceStore
-from liver_jax.data.volumes import write_nifti
 from liver_jax.errors import UserError
 
 # Axes (column, row, slice) towards left, back and head: as in the store. Pixels of 0.5 x 2 mm are of 1 mm².

@@ -11,8 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from liver_jax.data.formats.nifti import write_nifti
 from liver_jax.data.layouts import Case
-from liver_jax.data.volumes import Volume, open_scan, read_case, read_label_map, write_nifti
+from liver_jax.data.volumes import Volume, open_scan, read_case, read_label_map
 from liver_jax.errors import UserError
 
 AFFINE = np.diag([-0.8, -0.7, 2.5, 1.0])  # LPS: the canonical frame, with axes (column, row, slice)
@@ -26,7 +27,7 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from liver_jax.data.volumes import write_nifti
+from liver_jax.data.formats.nifti import write_nifti
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 write_nifti(Path(sys.argv[1]), np.zeros((50, 50, 50), np.int16), np.eye(4))

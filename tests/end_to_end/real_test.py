@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from liver_jax.data.layouts import Case
 from liver_jax.data.prepare import prepare
 from liver_jax.data.store import SliceStore
+from liver_jax.data.volumes import read_case
+from liver_jax.evaluation.predict import predict
+from liver_jax.evaluation.segment import Options
 from liver_jax.runtime.telemetry import read_history
 from liver_jax.training.loop import train
 from small_ct import small_config
@@ -66,3 +70,9 @@ def test_a_small_network_learns_real_liver(real, tmp_path):
     train(merged, tmp_path / 'run')
     validation = [row for row in read_history(tmp_path / 'run') if 'val/loss' in row]
     assert validation[-1]['val/dice_pooled'] > 0.5
+    source = next(Path(LITS).rglob('volume-0.nii.gz'))
+    predict(tmp_path / 'run', source, tmp_path / 'out', 'best', Options(largest_component=True))
+    volume = read_case(Case('volume-0', 'nifti', (source,), (next(Path(LITS).rglob('segmentation-0.nii.gz')),), ''))
+    made = read_case(Case('made', 'nifti', (source,), (tmp_path / 'out' / 'volume-0.nii.gz',), ''))
+    inside = volume.labels > 0
+    assert 2 * (inside & (made.labels > 0)).sum() / (inside.sum() + (made.labels > 0).sum()) > 0.5

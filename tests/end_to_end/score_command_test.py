@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from liver_jax.data.volumes import write_nifti
+from liver_jax.data.formats.nifti import write_nifti
 from liver_jax.evaluation.score_folders import score_folders
 
 AFFINE = np.array([[-0.7, 0, 0, 90], [0, 0.8, 0, -120], [0, 0, 2.5, 40], [0, 0, 0, 1]])

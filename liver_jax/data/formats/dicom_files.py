@@ -1,5 +1,7 @@
 """Single DICOM files as plain data; the one importer of pydicom, whose objects stay in here.
 
+(But for `read_dataset`, which hands one to the writer of segmentations.)
+
 A file of one slice and one of many frames (enhanced CT, segmentation) give the same `Header` with its `Frame`s.
 """
 
@@ -66,6 +68,14 @@ def read_header(path: Path) -> Header:
                 raise _refusal(path, _DEFLATED)
         dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
         return _header(path, dataset)
+
+
+def read_dataset(path: Path) -> Any:
+    """Everything before the pixels as pydicom has it."""
+    with _reading(path, 'its DICOM header'):
+        import pydicom
+
+        return pydicom.dcmread(path, stop_before_pixels=True, force=True)
 
 
 def check_decodable(header: Header) -> None:
@@ -221,7 +231,7 @@ def _items(value: Any) -> tuple[Any, ...]:
 
 
 def _text(item: Any, name: str) -> str:
-    return _line(str(item.get(name) or '')).strip()
+    return one_line(str(item.get(name) or '')).strip()
 
 
 def _whole(item: Any, name: str, otherwise: int) -> int:
@@ -242,12 +252,13 @@ def _uid(text: str) -> Any:
 
 def _refusal(path: Path, syntax: str) -> UserError:
     return UserError(
-        f'{path}: compressed as {_line(_uid(syntax).name)}, which cannot be decoded here; expected plain pixels, '
+        f'{path}: compressed as {one_line(_uid(syntax).name)}, which cannot be decoded here; expected plain pixels, '
         'unpack it with gdcmconv --raw or dcmdjpeg; for JPEG alone, pip install pylibjpeg-libjpeg does as well'
     )
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
+    """What a file says, fit for a message: no control characters, not long."""
     return ''.join(letter if letter.isprintable() else '?' for letter in text)[:120]
 
 
@@ -261,5 +272,5 @@ def _reading(path: Path, what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # damage can break a parser anywhere: no list of errors would be complete
-        said = _line(str(error)) or type(error).__name__
+        said = one_line(str(error)) or type(error).__name__
         raise UserError(f'{path}: {what} cannot be read ({said}); expected a sound file, export it again') from error

@@ -34,11 +34,7 @@ def find_series(root: Path, files: Iterable[Path]) -> tuple[list[Series], str]:
         UserError: a damaged file, a segmentation whose series is not there.
     """
     headers = [read_header(path) for path in files if _may_be_dicom(path) and is_dicom(path)]
-    slices = defaultdict(list)
-    for header in headers:
-        if header.modality == 'CT' and 'LOCALIZER' not in header.image_type:
-            slices[header.series].append(header)
-    series = {uid: group for uid, group in slices.items() if _is_scan(uid, group)}
+    series = _scans(headers)
     _log_passed_over(headers)
     labels = defaultdict(list)
     for segmentation in (header for header in headers if header.modality == 'SEG'):
@@ -55,6 +51,49 @@ def find_series(root: Path, files: Iterable[Path]) -> tuple[list[Series], str]:
         for uid, group in series.items()
     ]
     return found, ', '.join(f'{count} of {kind or "no modality"}' for kind, count in _modalities(headers).items())
+
+
+def find_images(root: Path, files: Iterable[Path]) -> tuple[list[tuple[str, tuple[Path, ...]]], list[UserError]]:
+    """The CT series among `files` alone, as (name, slices), and what is wrong with files that cannot be read.
+
+    A series beside such a file in a folder is left out: the file may be a slice of it.
+    """
+    headers: list[Header] = []
+    damaged: dict[Path, UserError] = {}
+    for path in files:
+        try:
+            if _may_be_dicom(path) and is_dicom(path):
+                headers.append(_whole(read_header(path)))
+        except UserError as error:
+            damaged.setdefault(path.parent, error)
+    series = {
+        uid: group
+        for uid, group in _scans(headers).items()
+        if not any(header.path.parent in damaged for header in group)
+    }
+    names = _names(root, series)
+    return [(names[uid], tuple(sorted(header.path for header in group))) for uid, group in series.items()], list(
+        damaged.values()
+    )
+
+
+def _whole(header: Header) -> Header:
+    """Refuse a file that was cut off before it says what it is: it may be a slice, and one at an end is not missed."""
+    if not header.modality and not header.series:
+        raise UserError(
+            f'{header.path}: a DICOM file without Modality and SeriesInstanceUID; expected a sound file, '
+            'export it again or move it away'
+        )
+    return header
+
+
+def _scans(headers: Iterable[Header]) -> dict[str, list[Header]]:
+    """The files of each CT series."""
+    slices = defaultdict(list)
+    for header in headers:
+        if header.modality == 'CT' and 'LOCALIZER' not in header.image_type:
+            slices[header.series].append(header)
+    return {uid: group for uid, group in slices.items() if _is_scan(uid, group)}
 
 
 def _may_be_dicom(path: Path) -> bool:
@@ -108,10 +147,10 @@ def _names(root: Path, series: dict[str, list[Header]]) -> dict[str, str]:
     ways = {}
     for uid, group in series.items():
         folder = min(header.path for header in group).parent
-        ways[uid] = [_plain(part) for part in (root.resolve().name, *folder.relative_to(root).parts)]
+        ways[uid] = [plain_name(part) for part in (root.resolve().name, *folder.relative_to(root).parts)]
     names = {uid: way[-1] for uid, way in ways.items()}
     longer = {uid: '-'.join(way[1:] or way) for uid, way in ways.items()}
-    numbered = {uid: f'{longer[uid]}-series-{_plain(series[uid][0].series_number or "x")}' for uid in series}
+    numbered = {uid: f'{longer[uid]}-series-{plain_name(series[uid][0].series_number or "x")}' for uid in series}
     counted = {uid: f'{numbered[uid]}-{index}' for index, uid in enumerate(sorted(series))}
     for better in (longer, numbered, counted):
         often = Counter(names.values())
@@ -119,6 +158,6 @@ def _names(root: Path, series: dict[str, list[Header]]) -> dict[str, str]:
     return names
 
 
-def _plain(text: str) -> str:
+def plain_name(text: str) -> str:
     """Names of cases become names of files."""
     return ''.join(letter if letter.isalnum() or letter in '._-' else '_' for letter in text)
