@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from liver_jax.data.lesions import Lesion, LesionCounter
+from liver_jax.data.lesion_counter import Lesion, LesionCounter
 from liver_jax.data.signature import SignatureBuilder
 from liver_jax.data.volumes import Plane, Scan
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from liver_jax.data.lesions import LesionCounter
+from liver_jax.data.lesion_counter import LesionCounter
 
 CUBE = np.ones((3, 3, 3), bool)
 
