@@ -126,7 +126,7 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 def _share(value: float, low: float, high: float, log: bool) -> float:
     if log:
         value, low, high = math.log(max(value, 1e-12)), math.log(low), math.log(high)
-    return (value - low) / (high - low) if high > low else 0.5
+    return (value - low) / (high - low) if high != low else 0.5
 
 
 def _plain(value: float) -> str:

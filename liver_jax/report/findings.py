@@ -127,6 +127,7 @@ def _single(workdir: Path, run: Run, store: SliceStore, split: Split) -> dict[st
     if found.get('step') != run.step:
         scores = run.evaluator(store, split.rows['test']).run(run.variables)
         found = describe_results(run, scores, about_part(split, 'test'))
+    if 'baselines' not in found:  # `compare` keeps them elsewhere
         found['baselines'] = {'all_zero': summarise(score_empty(store, split.rows['test'], config.data.target))}
     costs = describe_model(run.model, config.data.image_size)
     protocol = {
@@ -166,7 +167,10 @@ def _cases(store: SliceStore, rows: np.ndarray, runs: dict[str, Run]) -> tuple[l
         predictions = {network: masks[chosen] for network, masks in predicted.items()}
         indices = np.array([store.rows[row].index for row in own])
         spacing = grid_spacing(entry, store.manifest['settings']['image_size'])
-        lesions, false = find_lesions(truth, predictions, indices, spacing)
+        everywhere = np.array([row for row, each in enumerate(store.rows) if each.case == name])
+        all_indices = np.array([store.rows[row].index for row in everywhere])
+        all_truth = store.masks(everywhere, target) >= HALF
+        lesions, false = find_lesions(all_truth, all_indices, predictions, indices, spacing)
         dice = {network: _dice(masks, truth, (0, 1, 2)) for network, masks in predictions.items()}
         slice_dice = {network: _dice(masks, truth, (1, 2)) for network, masks in predictions.items()}
         cases.append(

@@ -56,7 +56,13 @@ def make_page(findings: Findings, defaults: Config | None) -> str:
     chosen = choose_slices(findings.cases, budget)
     networks = {name: ON_DARK[name] for name in findings.histories}
     cases = [case.name for case in findings.cases]
-    about = {'networks': networks, 'truth': TRUTH_FILL, 'window': findings.config.data.window, 'cases': cases}
+    about: dict[str, Any] = {
+        'networks': networks,
+        'truth': TRUTH_FILL,
+        'window': findings.config.data.window,
+        'cases': cases,
+    }
+    about['first'] = 1 + max(range(len(cases)), key=lambda number: len(findings.cases[number].indices))
     data = [_json('about', about)]
     data += [
         _json(f'case-{number}', case_data(case, kept))

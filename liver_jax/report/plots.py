@@ -52,11 +52,11 @@ def case_chart(cases: list[Case]) -> str:
     ordered = sorted(enumerate(cases, 1), key=lambda pair: -pair[1].volume_ml)
     height = 60 + 26 * len(ordered)
     words = '; '.join(f'{case.name} {dice_in_words(case.dice)}' for _, case in ordered[:40])
-    chart = Chart('Dice by case', words, (0.0, 1.0), (len(ordered) - 0.5, -0.5), height, left=118)
+    chart = Chart('Dice by case', words, (0.0, 1.0), (len(ordered) - 0.5, -0.5), height, left=146)
     chart.axis_x([0, 0.2, 0.4, 0.6, 0.8, 1], 'Dice of all pixels of the case')
     for row, (number, case) in enumerate(ordered):
         left, y = chart.place(0, row)
-        chart.text(left - 8, y + 4, f'{_short(case.name)} · {case.volume_ml:,.3g} ml', 'end')
+        chart.text(left - 8, y + 4, f'{_short(case.name)} · {case.volume_ml:,.2f} ml', 'end')
         known = {name: dice for name, dice in case.dice.items() if not math.isnan(dice)}
         if known:
             chart.line([(min(known.values()), row), (max(known.values()), row)], _LINE, 3)

@@ -54,7 +54,7 @@ def header(findings: Findings) -> str:
     ]
     listed = ''.join(f'<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>' for name, value in facts)
     warning = protocol.get('warning')
-    banner = f'<p class="warning" role="note"><strong>Warning.</strong> {escape(warning)}.</p>' if warning else ''
+    banner = f'<p class="warning" role="note"><strong>Warning:</strong> {escape(warning)}.</p>' if warning else ''
     return (
         f'<header><p class="kicker">liver_jax report</p><h1>{escape(names)}: liver tumour segmentation in CT</h1>'
         f'{banner}<dl class="facts">{listed}</dl></header>'
@@ -70,8 +70,12 @@ def headline(findings: Findings) -> str:
     body = html_table(averages, intervals, 'headline')
     if panel := results.get('panel'):
         body += honest_panel(panel)
-    for table in score_tables(results):
-        body += f'<h3>{escape(table.title)}</h3><p>{escape(table.caption)}</p>{html_table(table, intervals)}'
+    tables = [
+        f'<div><h3>{escape(table.title)}</h3>{html_table(table, intervals)}'
+        f'<p class="note">{escape(table.caption)}</p></div>'
+        for table in score_tables(results)
+    ]
+    body += f'<div class="tables">{"".join(tables)}</div>'
     lead = (
         'One network on one test set has as many Dice scores as there are ways to average. '
         'Read a number with its column, and beside the baseline that predicts nothing.'
@@ -185,7 +189,7 @@ def _case_table(cases: list[Case], names: list[str]) -> str:
     rows = ''.join(
         f'<tr><th scope="row"><a href="{escape(case_link(number, case, _telling(case)))}">{escape(case.name)}</a></th>'
         f'<td>{escape(case.patient)}</td><td>{len(case.indices):,}</td><td>{len(case.lesions):,}</td>'
-        f'<td>{case.volume_ml:,.1f}</td>{"".join(f"<td>{_dice(case.dice[name])}</td>" for name in names)}</tr>'
+        f'<td>{case.volume_ml:,.2f}</td>{"".join(f"<td>{_dice(case.dice[name])}</td>" for name in names)}</tr>'
         for number, case in order
     )
     return '<h3>Cases, the worst first</h3>' + _scrolling(
