@@ -79,11 +79,11 @@ class Chart:
         x, y = self.place(*point)
         colour = ON_WHITE.get(network, _INK)
         shape = (
-            f'<path d="M{x} {y - 6}l6 6l-6 6l-6 -6z" fill="{colour}"'
+            f'<path d="M{x} {y - 5.5:.1f}l5.5 5.5l-5.5 5.5l-5.5 -5.5z" fill="{colour}"'
             if MARKS.get(network) == 'diamond'
-            else f'<circle cx="{x}" cy="{y}" r="5" fill="{colour}"'
+            else f'<circle cx="{x}" cy="{y}" r="6" fill="{colour}"'
         )
-        shape += f' fill-opacity="0.85" stroke="#fff"><title>{html.escape(tip)}</title>'
+        shape += f' fill-opacity="0.9" stroke="#fff"><title>{html.escape(tip)}</title>'
         shape += '</path>' if 'path' in shape[:6] else '</circle>'
         # Not in the order of the Tab key: the tables link the same places, once each.
         self._parts.append(f'<a href="{html.escape(link)}" tabindex="-1">{shape}</a>' if link else shape)

@@ -60,8 +60,9 @@ def case_chart(cases: list[Case]) -> str:
         known = {name: dice for name, dice in case.dice.items() if not math.isnan(dice)}
         if known:
             chart.line([(min(known.values()), row), (max(known.values()), row)], _LINE, 3)
-        for name, dice in known.items():
-            chart.mark((dice, row), name, f'{case.name}, {name}: {dice:.3f}', case_link(number, case, 0))
+        for at, (name, dice) in enumerate(known.items()):
+            beside = (at - 0.5) * 0.22 if len(known) > 1 else 0  # equal scores must not hide each other
+            chart.mark((dice, row + beside), name, f'{case.name}, {name}: {dice:.3f}', case_link(number, case, 0))
     return chart.svg()
 
 

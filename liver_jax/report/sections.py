@@ -78,7 +78,8 @@ def headline(findings: Findings) -> str:
     body += f'<div class="tables">{"".join(tables)}</div>'
     lead = (
         'One network on one test set has as many Dice scores as there are ways to average. '
-        'Read a number with its column, and beside the baseline that predicts nothing.'
+        'Read a number with its column, and beside the baseline that predicts nothing. '
+        'Bold is the higher of the two networks; whether the difference means anything is another question.'
     )
     return section('scores', 'Dice, by what is averaged', body, lead)
 

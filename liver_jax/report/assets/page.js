@@ -259,6 +259,7 @@
     current = Object.assign(loadCase(number), { number });
     current.areas = current.slices.map((slice) => count(slice.truth));
     $('case').value = number;
+    if ($('open-volume')) $('open-volume').textContent = `Show ${current.name} in 3D`;
     $('slice').max = current.slices.length - 1;
     const list = $('lesions');
     list.replaceChildren();
