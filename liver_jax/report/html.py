@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from liver_jax import __version__
 from liver_jax.config import Config
 from liver_jax.config_fields import flat
@@ -19,7 +21,7 @@ from liver_jax.report import sections
 from liver_jax.report.examples import examples
 from liver_jax.report.figures import ON_DARK, TRUTH_FILL
 from liver_jax.report.findings import Findings, gather
-from liver_jax.report.slice_data import case_data, choose_slices
+from liver_jax.report.slice_data import cases_data
 
 LARGEST = 24_000_000  # bytes of the whole page
 ASSETS = Path(__file__).parent / 'assets'
@@ -52,22 +54,18 @@ def make_page(findings: Findings, defaults: Config | None) -> str:
     niivue = _viewer()
     scripts = [niivue, script] if niivue else [script]
     body = _body(findings, defaults, bool(niivue))
-    budget = LARGEST - sum(len(part.encode()) for part in (*scripts, style, body))
-    chosen = choose_slices(findings.cases, budget)
-    networks = {name: ON_DARK[name] for name in findings.histories}
-    cases = [case.name for case in findings.cases]
-    about: dict[str, Any] = {
-        'networks': networks,
+    # 4 kB, and lesions: what else there is around the slices.
+    lesions = sum(len(case.lesions) for case in findings.cases)
+    budget = LARGEST - sum(len(part.encode()) for part in (*scripts, style, body)) - 4000 - 200 * lesions
+    about = {
+        'networks': {name: ON_DARK[name] for name in findings.histories},
         'truth': TRUTH_FILL,
         'window': findings.config.data.window,
-        'cases': cases,
+        'cases': [case.name for case in findings.cases],
+        'first': 1 + int(np.argmax([len(case.indices) for case in findings.cases])),
     }
-    about['first'] = 1 + max(range(len(cases)), key=lambda number: len(findings.cases[number].indices))
     data = [_json('about', about)]
-    data += [
-        _json(f'case-{number}', case_data(case, kept))
-        for number, (case, kept) in enumerate(zip(findings.cases, chosen, strict=True), 1)
-    ]
+    data += [_json(f'case-{number}', each) for number, each in enumerate(cases_data(findings.cases, budget), 1)]
     policy = (
         f"default-src 'none'; img-src data: blob:; style-src {_hash(style)}; "
         f"script-src {' '.join(map(_hash, scripts))}; base-uri 'none'; form-action 'none'"

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import math
 from typing import Any
 
@@ -11,28 +12,35 @@ from PIL import Image
 from liver_jax.report.findings import Case
 
 
-def case_data(case: Case, kept: np.ndarray) -> dict[str, Any]:
-    """What the browser shows of a case; `kept` are positions of its slices, ascending, the others are left out.
+def cases_data(cases: list[Case], budget: int) -> list[dict[str, Any]]:
+    """What the browser shows of the cases, in at most `budget` bytes of JSON, but one slice of each in any case.
 
-    Lesions whose slice is left out are not offered either.
+    Where not all slices fit: first those with a lesion's most, then what the truth or a network marks, most errors
+    first, then every other, evenly through the scans. Lesions whose slice is left out are not offered either.
     """
-    position_of = {int(old): new for new, old in enumerate(kept)}
+    ranked = sorted((_rank(case, k), number, k) for number, case in enumerate(cases) for k in range(len(case.indices)))
+    first = {number: k for _, number, k in reversed(ranked)}
+    ranked.sort(key=lambda each: first[each[1]] != each[2])
+    slices: list[dict[int, dict[str, Any]]] = [{} for _ in cases]
+    for _, number, k in ranked:
+        entry = _slice_data(cases[number], k)
+        budget -= len(json.dumps(entry, separators=(',', ':'))) + 1
+        if budget < 0 and slices[number]:
+            break
+        slices[number][k] = entry
+    return [_case_data(case, dict(sorted(kept.items()))) for case, kept in zip(cases, slices, strict=True)]
+
+
+def _case_data(case: Case, slices: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """`slices` by their position in the case, ascending."""
+    position_of = {old: new for new, old in enumerate(slices)}
     return {
         'name': case.name,
         'patient': case.patient,
         'side': case.truth.shape[1],
         'spacing': [round(value, 4) for value in case.spacing],
-        'left_out': len(case.indices) - len(kept),
-        'slices': [
-            {
-                'index': int(case.indices[k]),
-                'image': to_webp(case.images[k]),
-                'truth': run_lengths(case.truth[k]),
-                'predictions': {name: run_lengths(masks[k]) for name, masks in case.predictions.items()},
-                'dice': {name: _number(values[k]) for name, values in case.slice_dice.items()},
-            }
-            for k in kept
-        ],
+        'left_out': len(case.indices) - len(slices),
+        'slices': list(slices.values()),
         'lesions': [
             {
                 'diameter': round(lesion.diameter_mm, 1),
@@ -47,21 +55,14 @@ def case_data(case: Case, kept: np.ndarray) -> dict[str, Any]:
     }
 
 
-def choose_slices(cases: list[Case], budget: int) -> list[np.ndarray]:
-    """Positions of the slices of each case that fit into `budget` bytes, in base64 with their masks.
-
-    First those with a lesion's most, then what the reference or a network marks, those with most errors first, then
-    every other, evenly through the scans.
-    """
-    sample = [case.images[k] for case in cases for k in np.linspace(0, len(case.images) - 1, 3).astype(int)]
-    each = 1.1 * np.mean([len(to_webp(image)) for image in sample]) + 300 * len(cases[0].predictions)
-    room = int(budget / each)
-    all_of_them = [(number, position) for number, case in enumerate(cases) for position in range(len(case.indices))]
-    ranked = sorted(all_of_them, key=lambda each: _rank(cases[each[0]], each[1]))
-    return [
-        np.array(sorted(position for owner, position in ranked[:room] if owner == number), int)
-        for number in range(len(cases))
-    ]
+def _slice_data(case: Case, k: int) -> dict[str, Any]:
+    return {
+        'index': int(case.indices[k]),
+        'image': to_webp(case.images[k]),
+        'truth': run_lengths(case.truth[k]),
+        'predictions': {name: run_lengths(masks[k]) for name, masks in case.predictions.items()},
+        'dice': {name: _number(values[k]) for name, values in case.slice_dice.items()},
+    }
 
 
 def _rank(case: Case, position: int) -> tuple[int, float]:
