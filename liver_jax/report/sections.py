@@ -223,7 +223,8 @@ def _telling(case: Case) -> int:
 
 def _is_best(name: str, key: str, rows: Mapping[str, Mapping[str, Any]], networks: list[str]) -> bool:
     values = [rows[network].get(key) for network in networks]
-    return all(map(_finite, values)) and name in networks and rows[name].get(key) == max(values)  # type: ignore[type-var]
+    differ = all(map(_finite, values)) and len(set(values)) > 1
+    return differ and name in networks and rows[name].get(key) == max(values)  # type: ignore[type-var]
 
 
 def _interval(interval: Any) -> str:

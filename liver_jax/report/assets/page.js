@@ -417,7 +417,7 @@
   async function startNiivue() {
     const made = new window.niivue.Niivue({
       backColor: [0.08, 0.094, 0.114, 1], show3Dcrosshair: true, isOrientationTextVisible: true, dragAndDropEnabled: false,
-      loadingText: '', isColorbar: false, multiplanarShowRender: 1, crosshairColor: [0.49, 0.77, 1, 0.7], logLevel: 'error',
+      loadingText: '', isColorbar: false, multiplanarShowRender: 1, crosshairColor: [0.49, 0.77, 1, 0.7], logLevel: 'error', crosshairWidth: 0.5,
       isRadiologicalConvention: true, // as the slices are shown
     });
     await made.attachToCanvas($('niivue'));
