@@ -81,7 +81,7 @@ def gather(workdir: Path) -> Findings:
     networks: list[str] = [name for name in NETWORKS if (workdir / name).is_dir()]
     if networks and not file.exists():
         raise UserError(f'{workdir}: an unfinished comparison; expected comparison.json, let `liver-jax compare` end')
-    compared = _read_json(file) if file.exists() else None
+    compared = _read_json(file, 'protocol', 'models') if file.exists() else None
     runs = {name: load_run(workdir / name) for name in networks} if compared else {}
     if compared and set(runs) != set(compared['models']):
         raise UserError(f'{workdir}: networks {sorted(runs)}; expected {sorted(compared["models"])} of comparison.json')
@@ -110,20 +110,22 @@ def gather(workdir: Path) -> Findings:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, *expected: str) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(path.read_text())
-        if not {'protocol', 'models'} <= values.keys():
-            raise ValueError('no protocol or models in it')
+        missing = [key for key in expected if not isinstance(values[key], dict)]
+        if missing:
+            raise ValueError(f'{missing[0]} is no object')
         return values
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f'{path}: not readable ({error}); run `liver-jax compare` again') from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f'{type(error).__name__}: {error}'
+        raise UserError(f'{path}: not readable ({reason}); delete it and run the command that made it again') from error
 
 
 def _single(workdir: Path, run: Run, store: SliceStore, split: Split) -> dict[str, Any]:
     """The results of one network in the form of comparison.json: as evaluated before, or else evaluated now."""
     file, config = workdir / 'evaluation' / 'test.json', run.config
-    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    found = _read_json(file, 'summary') if file.exists() else {}
     if found.get('step') != run.step:
         scores = run.evaluator(store, split.rows['test']).run(run.variables)
         found = describe_results(run, scores, about_part(split, 'test'))

@@ -50,7 +50,9 @@ def write_report(workdir: Path, out: Path, defaults: Config | None) -> tuple[int
 
 def make_page(findings: Findings, defaults: Config | None) -> str:
     """The page as text."""
-    style, script = ((ASSETS / name).read_text() for name in ('page.css', 'page.js'))
+    style = (ASSETS / 'page.css').read_text()
+    parts = ''.join((ASSETS / f'{name}.js').read_text() for name in ('drawing', 'volume', 'browser'))
+    script = f"'use strict';\n(() => {{\n{parts}}})();\n"
     niivue = _viewer()
     scripts = [niivue, script] if niivue else [script]
     body = _body(findings, defaults, bool(niivue))
