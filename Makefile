@@ -1,11 +1,14 @@
 # make demo: everything on synthetic CT, from nothing to the table. make test: the tests. make setup: only .venv.
+# make viewer: the 3D viewer for reports (needs npm).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 # Without byte code every start would parse the libraries anew.
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 RAW ?= PATH
 
-.PHONY: setup demo test lint clean
+VIEWER := liver_jax/report/assets/viewer
+
+.PHONY: setup demo viewer test lint clean
 
 setup: .venv/ready
 
@@ -27,6 +30,14 @@ demo: setup
 	@echo
 	@echo 'On real LiTS, with the folder as downloaded:'
 	@echo '  $(BIN)/liver-jax compare --config=configs/lits.py --config.data.raw=$(RAW) --workdir=runs/lits'
+
+# NiiVue, the 3D viewer of `liver-jax report`, as package-lock.json pins it; without it the report has no 3D view.
+viewer: $(VIEWER)/niivue.umd.js
+
+$(VIEWER)/niivue.umd.js: $(VIEWER)/package-lock.json
+	@mkdir -p build/viewer && cp $(VIEWER)/package.json $(VIEWER)/package-lock.json build/viewer
+	@npm ci --prefix build/viewer --ignore-scripts --no-audit --no-fund --silent
+	@cp build/viewer/node_modules/@niivue/niivue/dist/niivue.umd.js $@
 
 test: setup
 	@$(BIN)/python -m pytest

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from absl.flags import FlagValues
 
-from liver_jax.cli_flags import Command, Flag, config_of
+from liver_jax.cli_flags import Command, Flag, config_of, parse_flags
+from liver_jax.config import Config
 from liver_jax.errors import UserError
 from liver_jax.runtime.interrupt import Interrupted
 
@@ -158,6 +159,18 @@ def _compare(values: FlagValues) -> None:
     print(compare(config_of(values), _path(values.workdir), shutil.get_terminal_size().columns))
 
 
+def _report(values: FlagValues) -> None:
+    _start_jax()
+    from liver_jax.report.html import write_report
+
+    workdir = _path(values.workdir)
+    out = _path(values.out) if values.out else workdir / 'report.html'
+    size, renamed = write_report(workdir, out, _default_config())
+    for shown, name in renamed.items():
+        print(f'{shown} in the page: {name} (names that may be of people stay out of it)')
+    print(f'written: {out} ({size / 1e6:.1f} MB)')
+
+
 def _bench_data(values: FlagValues) -> None:
     _start_jax()
     from liver_jax.bench.data import bench_data, data_text
@@ -167,6 +180,13 @@ def _bench_data(values: FlagValues) -> None:
     print(data_text(results))
     if values.json:
         write_json(_path(values.json), results)
+
+
+def _default_config() -> Config | None:
+    """What configs/default.py says; an installed wheel has no configs."""
+    if not Path(DEFAULT_CONFIG).exists():
+        return None
+    return config_of(parse_flags('report', Command('', {'config': CONFIG}, _report), [f'--config={DEFAULT_CONFIG}']))
 
 
 def _path(text: str) -> Path:
@@ -261,6 +281,11 @@ COMMANDS = {
         'train both networks alike, score them, write table and pictures',
         {'config': CONFIG, 'workdir': WORKDIR},
         _compare,
+    ),
+    'report': Command(
+        'make one HTML page of a finished comparison or run, to read offline and to hand on',
+        {'workdir': WORKDIR, 'out': Flag('the page (default: report.html in the run folder)', '')},
+        _report,
     ),
     'bench data': Command(
         'measure what each stage from store to device delivers; makes up slices where there is no store',

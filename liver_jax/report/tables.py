@@ -17,7 +17,7 @@ UNDEFINED = '–'
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
     """One column: its key in the results, its heading long and short, what its values average."""
 
     key: str
@@ -28,33 +28,35 @@ class _Column:
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
+    """`rows` are names to scores."""
+
     title: str
     caption: str
-    columns: Sequence[_Column]
+    columns: Sequence[Column]
     rows: Mapping[str, Mapping[str, Any]]
 
 
 STUDY_COLUMNS = (
-    _Column('dice_image', 'Dice', 'Dice', 'image'),
-    _Column('iou_image', 'IoU', 'IoU', 'image'),
-    _Column('ssim', 'SSIM', 'SSIM', 'image'),
-    _Column('precision_pooled', 'Precision', 'Prec.', 'pooled'),
-    _Column('recall_pooled', 'Recall', 'Recall', 'pooled'),
-    _Column('f1_pooled', 'F1', 'F1', 'pooled'),
+    Column('dice_image', 'Dice', 'Dice', 'image'),
+    Column('iou_image', 'IoU', 'IoU', 'image'),
+    Column('ssim', 'SSIM', 'SSIM', 'image'),
+    Column('precision_pooled', 'Precision', 'Prec.', 'pooled'),
+    Column('recall_pooled', 'Recall', 'Recall', 'pooled'),
+    Column('f1_pooled', 'F1', 'F1', 'pooled'),
 )
 CASE_COLUMNS = (
-    _Column('dice_case', 'Dice', 'Dice', 'case'),
-    _Column('iou_case', 'IoU', 'IoU', 'case'),
-    _Column('ssim_case', 'SSIM', 'SSIM', 'case'),
-    _Column('precision_case', 'Precision', 'Prec.', 'case'),
-    _Column('recall_case', 'Recall', 'Recall', 'case'),
-    _Column('f1_case', 'F1', 'F1', 'case'),
+    Column('dice_case', 'Dice', 'Dice', 'case'),
+    Column('iou_case', 'IoU', 'IoU', 'case'),
+    Column('ssim_case', 'SSIM', 'SSIM', 'case'),
+    Column('precision_case', 'Precision', 'Prec.', 'case'),
+    Column('recall_case', 'Recall', 'Recall', 'case'),
+    Column('f1_case', 'F1', 'F1', 'case'),
 )
 COST_COLUMNS = (
-    _Column('parameters', 'Parameters', 'Param.', '', ',.0f'),
-    _Column('gflops', 'GFLOPs per slice', 'GFLOPs', '', ',.3f'),
-    _Column('best_step', 'Best step', 'Step', '', ',.0f'),
+    Column('parameters', 'Parameters', 'Param.', '', ',.0f'),
+    Column('gflops', 'GFLOPs per slice', 'GFLOPs', '', ',.3f'),
+    Column('best_step', 'Best step', 'Step', '', ',.0f'),
 )
 
 
@@ -68,9 +70,9 @@ def comparison_markdown(comparison: dict[str, Any]) -> str:
     """
     protocol = comparison['protocol']
     parts = [f'> **Warning: {protocol["warning"]}**'] if protocol.get('warning') else []
-    for table in _tables(comparison):
+    for table in score_tables(comparison):
         parts += [f'### {table.title}', table.caption, _markdown_table(table)]
-    parts += ['### Protocol', '\n'.join(f'- {line}' for line in _protocol_lines(protocol))]
+    parts += ['### Protocol', '\n'.join(f'- {line}' for line in protocol_lines(protocol))]
     return '\n\n'.join(parts) + '\n'
 
 
@@ -86,11 +88,11 @@ def comparison_text(comparison: dict[str, Any], width: int) -> str:
     if protocol.get('warning'):
         rule = '!' * width
         parts.append('\n'.join([rule, *textwrap.wrap(f'WARNING: {protocol["warning"]}', width), rule]))
-    for table in _tables(comparison):
+    for table in score_tables(comparison):
         heading = [*textwrap.wrap(table.title.upper(), width), *textwrap.wrap(table.caption, width)]
         parts.append('\n'.join([*heading, *_text_table(table, width)]))
     lines = [
-        textwrap.fill(line, width, initial_indent='- ', subsequent_indent='  ') for line in _protocol_lines(protocol)
+        textwrap.fill(line, width, initial_indent='- ', subsequent_indent='  ') for line in protocol_lines(protocol)
     ]
     parts.append('\n'.join(['PROTOCOL', *lines]))
     return '\n\n'.join(parts) + '\n'
@@ -99,7 +101,7 @@ def comparison_text(comparison: dict[str, Any], width: int) -> str:
 def evaluation_text(results: Mapping[str, Any], width: int) -> str:
     """One network's results (`WORKDIR/evaluation/<split>.json`) for a terminal of `width` columns."""
     width = max(width, 20)
-    name, scores = _display_name(results['model']), results['summary']
+    name, scores = display_name(results['model']), results['summary']
     target, size = TARGETS.get(results['target'], results['target']), results['image_size']
     heading = textwrap.fill(
         f'{name}, step {results["step"]}, on {results["split"]}: {len(results["images"])} slices, target {target}, '
@@ -110,8 +112,8 @@ def evaluation_text(results: Mapping[str, Any], width: int) -> str:
     parts = (parts if results.get('warning') else []) + [heading]
     parts += [textwrap.fill(line, width) for line in _about_lines(results)]
     for title, columns in (('averaged as in the original study', STUDY_COLUMNS), ('per case', CASE_COLUMNS)):
-        rows = {name: scores} | {_display_name(key): values for key, values in results.get('baselines', {}).items()}
-        table = _Table(title, '', columns, rows)
+        rows = {name: scores} | {display_name(key): values for key, values in results.get('baselines', {}).items()}
+        table = Table(title, '', columns, rows)
         parts.append('\n'.join([title, *_text_table(table, width)]))
     parts.append(textwrap.fill(f'Empty masks: {results["empty_rule"]}', width))
     return '\n\n'.join(parts) + '\n'
@@ -132,22 +134,23 @@ def _capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def _tables(comparison: dict[str, Any]) -> list[_Table]:
-    models = {_display_name(key): scores for key, scores in comparison['models'].items()}
+def score_tables(comparison: dict[str, Any]) -> list[Table]:
+    """As the original study averaged, per case, and what the networks cost."""
+    models = {display_name(key): scores for key, scores in comparison['models'].items()}
     baselines = comparison.get('baselines', {})
-    scored = models | {_display_name(key): scores for key, scores in baselines.items()}
+    scored = models | {display_name(key): scores for key, scores in baselines.items()}
     return [
-        _Table(
+        Table(
             'Scores, averaged as in the original study',
             'Dice, IoU and SSIM: mean over images. Precision, recall and F1: pooled over all pixels '
             '(pooled F1 is pooled Dice).',
             STUDY_COLUMNS,
             scored,
         ),
-        _Table(
+        Table(
             'The same scores per case', 'Every score computed per case, then averaged over cases.', CASE_COLUMNS, scored
         ),
-        _Table(
+        Table(
             'The networks',
             'GFLOPs: one forward pass of one slice. Best step: where validation was best.',
             COST_COLUMNS,
@@ -156,11 +159,12 @@ def _tables(comparison: dict[str, Any]) -> list[_Table]:
     ]
 
 
-def _display_name(key: str) -> str:
+def display_name(key: str) -> str:
+    """What a network or baseline is called."""
     return DISPLAY_NAMES.get(key, key.replace('_', ' '))
 
 
-def _protocol_lines(protocol: dict[str, Any]) -> list[str]:
+def protocol_lines(protocol: dict[str, Any]) -> list[str]:
     """The protocol, a fact per line."""
     target, slices, size = protocol['target'], protocol['slices'], protocol['image_size']
     counts = '; '.join(f'{part} {_counted(numbers)}' for part, numbers in protocol['counts'].items())
@@ -181,22 +185,23 @@ def _counted(numbers: dict[str, int]) -> str:
     return ', '.join(f'{number:,} {unit}' for number, unit in named)
 
 
-def _cell(scores: Mapping[str, Any], column: _Column) -> str:
+def score_cell(scores: Mapping[str, Any], column: Column) -> str:
+    """A score as it stands in every table."""
     value = scores.get(column.key)
     return UNDEFINED if value is None or not math.isfinite(value) else format(float(value), column.style)
 
 
-def _markdown_table(table: _Table) -> str:
+def _markdown_table(table: Table) -> str:
     headings = [
         f'{column.heading} ({column.average})' if column.average else column.heading for column in table.columns
     ]
     rows = [['', *headings], ['---', *['---:'] * len(headings)]]
     for name, scores in table.rows.items():
-        rows.append([name.replace('|', r'\|'), *(_cell(scores, column) for column in table.columns)])
+        rows.append([name.replace('|', r'\|'), *(score_cell(scores, column) for column in table.columns)])
     return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
 
 
-def _text_table(table: _Table, width: int) -> list[str]:
+def _text_table(table: Table, width: int) -> list[str]:
     """The fullest form of the table that fits: full headings, short ones, then fewer columns."""
     forms = [(table.columns, False)]
     forms += [(table.columns[:count], True) for count in range(len(table.columns), -1, -1)]
@@ -210,11 +215,11 @@ def _text_table(table: _Table, width: int) -> list[str]:
     return [line[:width] for line in lines]
 
 
-def _aligned(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[_Column], short: bool) -> list[str]:
+def _aligned(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[Column], short: bool) -> list[str]:
     """Lines with names to the left and numbers to the right of their columns, which are two spaces apart."""
     grid = [['', *(column.short if short else column.heading for column in columns)]]
     if any(column.average for column in columns):
         grid.append(['', *(column.average for column in columns)])
-    grid += [[name, *(_cell(scores, column) for column in columns)] for name, scores in rows.items()]
+    grid += [[name, *(score_cell(scores, column) for column in columns)] for name, scores in rows.items()]
     widths = [max(map(len, texts)) for texts in zip(*grid, strict=True)]
     return ['  '.join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in grid]

@@ -1,0 +1,124 @@
+"""The three kinds of chart of the page: learning curves, Dice by case, Dice against the size of lesions."""
+
+import html
+import math
+
+import numpy as np
+
+from liver_jax.report.charts import MARKS, Chart, log_ticks, nice_ticks, running_mean
+from liver_jax.report.figures import ON_WHITE
+from liver_jax.report.findings import Case
+
+Histories = dict[str, list[dict[str, float]]]
+_LINE = '#9aa5b1'
+_CURVES = (
+    ('train/loss', 'Training loss', True),
+    ('val/loss', 'Validation loss', True),
+    ('val/dice_image', 'Validation Dice, mean over images', False),
+    ('val/dice_pooled', 'Validation Dice, pooled over pixels', False),
+)
+
+
+def learning_curves(histories: Histories, best: dict[str, int]) -> list[tuple[str, str]]:
+    """Title and SVG of every curve that was recorded; `best` is the step of the checkpoint that was scored."""
+    charts = []
+    for key, title, log in _CURVES:
+        lines = {name: _series(rows, key, log) for name, rows in histories.items()}
+        lines = {name: points for name, points in lines.items() if len(points)}
+        if not lines:
+            continue
+        steps = np.concatenate([points[:, 0] for points in lines.values()])
+        values = np.concatenate([points[:, 1] for points in lines.values()])
+        y = (float(values.min()) * 0.8, float(values.max()) * 1.25) if log else (0.0, 1.0)
+        words = '; '.join(f'{name} ends at {points[-1, 1]:.3g}' for name, points in lines.items())
+        chart = Chart(title, f'Over {steps.max():,.0f} steps: {words}.', (0.0, float(steps.max())), y, 230, log_y=log)
+        chart.axis_x(nice_ticks(0, float(steps.max()), 5), 'step')
+        chart.axis_y(log_ticks(*y) if log else nice_ticks(0, 1, 5))
+        for name, points in lines.items():
+            noisy = len(points) > 60 and key == 'train/loss'
+            chart.line(points.tolist(), ON_WHITE[name], 1 if noisy else 2, faint=noisy)
+            if noisy:
+                smooth = np.column_stack([points[:, 0], running_mean(points[:, 1], len(points) // 20)])
+                chart.line(smooth.tolist(), ON_WHITE[name])
+            at = points[points[:, 0] == best.get(name)]
+            if len(at) and key.startswith('val/'):
+                chart.mark(tuple(at[0]), name, f'{name}: checkpoint of step {best[name]:,}, {at[0, 1]:.4f}')
+        charts.append((title, chart.svg()))
+    return charts
+
+
+def case_chart(cases: list[Case]) -> str:
+    """Dice of every case, the largest tumour on top, the networks of a case joined by a line."""
+    ordered = sorted(enumerate(cases, 1), key=lambda pair: -pair[1].volume_ml)
+    height = 60 + 26 * len(ordered)
+    words = '; '.join(f'{case.name} {dice_in_words(case.dice)}' for _, case in ordered[:40])
+    chart = Chart('Dice by case', words, (0.0, 1.0), (len(ordered) - 0.5, -0.5), height, left=146)
+    chart.axis_x([0, 0.2, 0.4, 0.6, 0.8, 1], 'Dice of all pixels of the case')
+    for row, (number, case) in enumerate(ordered):
+        left, y = chart.place(0, row)
+        chart.text(left - 8, y + 4, f'{_short(case.name)} · {case.volume_ml:,.2f} ml', 'end')
+        known = {name: dice for name, dice in case.dice.items() if not math.isnan(dice)}
+        if known:
+            chart.line([(min(known.values()), row), (max(known.values()), row)], _LINE, 3)
+        for at, (name, dice) in enumerate(known.items()):
+            beside = (at - 0.5) * 0.22 if len(known) > 1 else 0  # equal scores must not hide each other
+            chart.mark((dice, row + beside), name, f'{case.name}, {name}: {dice:.3f}', case_link(number, case, 0))
+    return chart.svg()
+
+
+def lesion_chart(cases: list[Case]) -> str:
+    """Dice of every lesion against its diameter, the networks of a lesion joined by a line."""
+    lesions = [(number, case, lesion) for number, case in enumerate(cases, 1) for lesion in case.lesions]
+    if not lesions:
+        return ''
+    sizes = [lesion.diameter_mm for _, _, lesion in lesions]
+    x = (min(sizes) * 0.85, max(sizes) * 1.15)
+    small = [lesion for _, _, lesion in lesions if lesion.diameter_mm < 10]
+    words = f'{len(lesions)} lesions of {min(sizes):.1f} to {max(sizes):.1f} mm, {len(small)} below 10 mm'
+    chart = Chart('Dice of lesions against their diameter', words, x, (-0.03, 1.03), 300, log_x=True)
+    chart.axis_x(log_ticks(*x), 'diameter of the lesion, mm')
+    chart.axis_y([0, 0.2, 0.4, 0.6, 0.8, 1])
+    for number, case, lesion in lesions:
+        values = list(lesion.dice.values())
+        chart.line([(lesion.diameter_mm, min(values)), (lesion.diameter_mm, max(values))], _LINE, 1.5)
+        for name, dice in lesion.dice.items():
+            tip = f'{case.name}, lesion of {lesion.diameter_mm:.1f} mm, {name}: {dice:.3f}'
+            chart.mark((lesion.diameter_mm, dice), name, tip, case_link(number, case, lesion.position))
+    return chart.svg()
+
+
+def legend(names: list[str]) -> str:
+    """Which colour and mark is whose."""
+    items = []
+    for name in names:
+        colour = ON_WHITE[name]
+        mark = (
+            f'<path d="M8 1l7 7l-7 7l-7 -7z" fill="{colour}"/>'
+            if MARKS[name] == 'diamond'
+            else f'<circle cx="8" cy="8" r="6" fill="{colour}"/>'
+        )
+        svg = f'<svg width="16" height="16" viewBox="0 0 16 16" aria-hidden="true">{mark}</svg>'
+        items.append(f'<li>{svg} {html.escape(name)}</li>')
+    return f'<ul class="legend">{"".join(items)}</ul>'
+
+
+def case_link(number: int, case: Case, position: int) -> str:
+    """The address, within the page, of a slice of the `number`-th case."""
+    return f'#case={number}&slice={case.indices[position]}'
+
+
+def dice_in_words(dice: dict[str, float]) -> str:
+    """Of each network."""
+    words = {name: 'undefined' if math.isnan(value) else f'{value:.2f}' for name, value in dice.items()}
+    return ', '.join(f'{name} Dice {word}' for name, word in words.items())
+
+
+def _series(rows: list[dict[str, float]], key: str, positive: bool) -> np.ndarray:
+    """Steps and values [N, 2] without gaps; a step that occurs again, in a resumed run, replaces the earlier one."""
+    values = {float(row['step']): float(row[key]) for row in rows if row.get(key) is not None}
+    finite = {step: value for step, value in values.items() if math.isfinite(value)}
+    return np.array([pair for pair in sorted(finite.items()) if pair[1] > 0 or not positive]).reshape(-1, 2)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 12 else f'{name[:11]}…'
