@@ -57,6 +57,10 @@ def get_config(augment: str = 'light') -> ConfigDict:
     evaluation.batch_size = 32  # slices per step over all devices
     evaluation.threshold = 0.5  # probability from which a pixel is foreground
 
+    config.compare = comparison = ConfigDict()  # of `compare` alone
+    comparison.seeds = 1  # pairs of networks to train, with the seeds seed, seed + 1, …; the split stays
+    comparison.folds = 0  # k: cross-validation, a pair for each of k folds (times seeds); 0: the one split of `split`
+
     return config.lock()
 
 

@@ -92,7 +92,8 @@ def _train(values: FlagValues) -> None:
 
 def _evaluate(values: FlagValues) -> None:
     _start_jax()
-    from liver_jax.evaluation.run import evaluate_run
+    from liver_jax.evaluation.results import evaluate_run
+    from liver_jax.report.panel_table import panel_text
     from liver_jax.report.tables import evaluation_text
 
     raw = _path(values.raw) if values.raw else None
@@ -100,7 +101,9 @@ def _evaluate(values: FlagValues) -> None:
         _path(values.workdir), values.checkpoint, values.split, raw, values.keep_training_cases,
         (values.images, values.labels),
     )  # fmt: skip
-    print(evaluation_text(results, shutil.get_terminal_size().columns))
+    width = shutil.get_terminal_size().columns
+    print(evaluation_text(results, width))
+    print(panel_text(results, width))
     print(f'written: {_path(values.workdir) / "evaluation" / results["split"]}.json')
 
 

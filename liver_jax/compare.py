@@ -2,114 +2,153 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from liver_jax.config import NETWORKS, Config
-from liver_jax.data.certificate import check_trained_on, read_record, write_split
+from liver_jax.config import Config
 from liver_jax.data.prepare import prepare
-from liver_jax.data.splits import Split, load_or_make_split, make_split
+from liver_jax.data.splits import make_split
 from liver_jax.data.store import SliceStore
-from liver_jax.errors import UserError
-from liver_jax.evaluation.evaluate import HALF, score_empty
-from liver_jax.evaluation.run import Run, about_part, describe_results, load_run, open_store
-from liver_jax.evaluation.scores import ImageScores, summarise
+from liver_jax.evaluation.evaluate import HALF
+from liver_jax.evaluation.run import Run, load_run, open_store
+from liver_jax.evaluation.scans import find_scans
+from liver_jax.evaluation.scores import mean, summarise
+from liver_jax.evaluation.summary import join_scores, summarise_assessments
 from liver_jax.files import write_atomically
 from liver_jax.metrics.overlap import EMPTY_RULE, overlap_scores
-from liver_jax.models import DISPLAY_NAMES, describe_model
+from liver_jax.models import DISPLAY_NAMES, build_model, describe_model
+from liver_jax.pairs import Outcome, plan_pairs, run_pair
 from liver_jax.report.curves import draw_curves
+from liver_jax.report.panel_table import panel_markdown, panel_text
 from liver_jax.report.panels import Panel, draw_panels
+from liver_jax.report.reliability import draw_reliability
 from liver_jax.report.tables import comparison_markdown, comparison_text
 from liver_jax.runtime.run_folder import open_run, write_json
 from liver_jax.runtime.telemetry import read_history
-from liver_jax.training.loop import model_line, train
 
 log = logging.getLogger(__name__)
 PER_FIGURE = 4  # slices
+Outcomes = Sequence[Sequence[Outcome]]  # by seed, then by fold
 
 
 def compare(config: Config, workdir: Path, width: int) -> str:
-    """Prepare if needed, train both networks, score their best checkpoints; returns the table and where things lie.
+    """Prepare if needed, train the networks, score their best checkpoints; returns the table and where things lie.
 
-    Writes `comparison.json`, `comparison.md` and `figures/` in `workdir`, a run folder per network below it.
-    A finished network is not trained again, a broken-off one goes on.
+    Writes `comparison.json`, `comparison.md` and `figures/` in `workdir`, a run folder per network below it. With
+    several seeds or folds each pair has such a folder of its own, and `workdir` has all of them together. A finished
+    network is not trained again, a broken-off one goes on.
     """
     if Path(config.data.raw).is_dir() or not Path(config.data.store).exists():
         prepare(config.data)
     elif config.data.raw:
         log.warning('%s is gone; going on with the slices in %s', config.data.raw, config.data.store)
     store = open_store(config, with_volumes=True)
-    make_split(store, config.split)  # before the run folder is made: what cannot be split leaves nothing behind
-    configs = {
-        name: dataclasses.replace(config, model=dataclasses.replace(config.model, name=name)) for name in NETWORKS
+    pairs = plan_pairs(config, workdir)
+    for pair in pairs[0]:  # before the run folder is made: what cannot be split leaves nothing behind
+        make_split(store, pair.config.split)
+    open_run(workdir, dataclasses.replace(config, model=pairs[0][0].config.model))  # model.name means nothing here
+    scans, note = find_scans(store, config.data)
+    if note:
+        log.info('%s', note)
+    outcomes: list[list[Outcome]] = [[] for _ in pairs]
+    for number, seed in enumerate(pairs):
+        for pair in seed:
+            outcomes[number].append(run_pair(pair, store, scans, note))
+            if pair.folder != workdir:
+                open_run(pair.folder, pair.config)
+                _write(pair.folder, _comparison(pair.config, store, [outcomes[number][-1:]], note))
+    comparison = _comparison(config, store, outcomes, note)
+    _write(workdir, comparison)
+    _draw(workdir, store, outcomes[0][0], comparison)
+    tables = f'{comparison_text(comparison, width)}\n{panel_text(comparison, width)}'
+    return f'{tables}\n{_where(workdir, outcomes)}'
+
+
+def _write(folder: Path, comparison: dict[str, Any]) -> None:
+    write_json(folder / 'comparison.json', comparison)
+    write_atomically(folder / 'comparison.md', comparison_markdown(comparison) + panel_markdown(comparison))
+
+
+def _comparison(config: Config, store: SliceStore, outcomes: Outcomes, note: str) -> dict[str, Any]:
+    """Folds as one test set, seeds averaged."""
+    folds = outcomes[0]
+    scored = {
+        name: [join_scores([outcome.scores[name] for outcome in seed]) for seed in outcomes] for name in folds[0].scores
     }
-    open_run(workdir, configs['unet'])  # model.name means nothing here
-    split = load_or_make_split(workdir / 'split.json', store, config.split)
-    for name, each in configs.items():
-        _share_split(split, workdir / name / 'split.json')
-        log.info('%s', model_line(each))
-    runs: dict[str, Run] = {}
-    scores: dict[str, ImageScores] = {}
-    for name, each in configs.items():
-        run_folder = workdir / name
-        train(each, run_folder)
-        runs[name] = load_run(run_folder)
-        check_trained_on(workdir / 'split.json', split, runs[name].split)
-        scores[name] = runs[name].evaluator(store, split.rows['test']).run(runs[name].variables)
-        results = describe_results(runs[name], scores[name], about_part(split, 'test'))
-        write_json(run_folder / 'evaluation' / 'test.json', results)
-    comparison = _comparison(config, store, split, runs, scores)
-    write_json(workdir / 'comparison.json', comparison)
-    write_atomically(workdir / 'comparison.md', comparison_markdown(comparison))
-    _draw(workdir, store, split, runs, scores)
-    return f'{comparison_text(comparison, width)}\n\n{_where(workdir)}'
-
-
-def _share_split(split: Split, own: Path) -> None:
-    """Give a network the split of the comparison; one that has another is refused."""
-    if not own.exists():
-        write_split(own, split)
-    elif read_record(own).digest != split.digest:
-        raise UserError(f'{own}: another split than that of the comparison; expected the same, use a new --workdir')
-
-
-def _comparison(
-    config: Config, store: SliceStore, split: Split, runs: dict[str, Run], scores: dict[str, ImageScores]
-) -> dict[str, Any]:
     models = {
         name: {
-            **summarise(scores[name]),
-            **describe_model(run.model, config.data.image_size),
-            'best_step': run.step,
+            **_mean_scores([summarise(scores) for scores in scored[name]]),
+            **describe_model(build_model(network.model), config.data.image_size),
+            'best_step': mean([outcome.steps[name] for seed in outcomes for outcome in seed]),
         }
-        for name, run in runs.items()
+        for name, network in folds[0].pair.networks.items()
+    }
+    baselines = {
+        name: summarise(join_scores([fold.assessment.baselines[name] for fold in folds]))
+        for name in folds[0].assessment.baselines
     }
     return {
-        'protocol': {
-            'target': config.data.target,
-            'slices': config.data.slices,
-            'split': config.split.by,
-            'image_size': config.data.image_size,
-            'threshold': config.eval.threshold,
-            'seed': config.seed,
-            'counts': split.counts,
-            'certificate': split.certificate,
-            'split_digest': split.digest,
-            'empty_rule': EMPTY_RULE,
-            'patients': store.manifest['patients'],
-            'warning': split.warning,
-        },
+        'protocol': _protocol(config, store, folds),
         'models': models,
-        'baselines': {'all_zero': summarise(score_empty(store, split.rows['test'], config.data.target))},
+        'baselines': baselines,
+        'runs': [_about_run(outcome) for seed in outcomes for outcome in seed],
+        **summarise_assessments([[fold.assessment for fold in seed] for seed in outcomes], note, config.seed),
     }
 
 
-def _draw(workdir: Path, store: SliceStore, split: Split, runs: dict[str, Run], scores: dict[str, ImageScores]) -> None:
-    """The figures: test slices ordered by the mean Dice of both networks, the smallest lesions, training curves."""
+def _protocol(config: Config, store: SliceStore, folds: Sequence[Outcome]) -> dict[str, Any]:
+    """What the numbers depend on; counts, certificate and digest are those of the first fold."""
+    split = folds[0].split
+    return {
+        'target': config.data.target,
+        'slices': config.data.slices,
+        'split': config.split.by,
+        'image_size': config.data.image_size,
+        'threshold': config.eval.threshold,
+        'seed': config.seed,
+        'seeds': config.compare.seeds,
+        'folds': config.compare.folds,
+        'counts': split.counts,
+        'certificate': {
+            **split.certificate,
+            'sentence': '; '.join(fold.split.certificate['sentence'] for fold in folds),
+            'disjoint': all(fold.split.certificate['disjoint'] for fold in folds),
+        },
+        'split_digest': split.digest,
+        'empty_rule': EMPTY_RULE,
+        'patients': store.manifest['patients'],
+        'warning': split.warning,
+    }
+
+
+def _about_run(outcome: Outcome) -> dict[str, Any]:
+    """One pair on its own."""
+    split = outcome.pair.config.split
+    return {
+        'seed': outcome.pair.config.seed,
+        'fold': split.fold if split.folds else None,
+        'split_digest': outcome.split.digest,
+        'best_step': outcome.steps,
+        'models': {name: summarise(scores) for name, scores in outcome.scores.items()},
+        'fitted': {name: fitted.describe() for name, fitted in outcome.assessment.fitted.items()},
+    }
+
+
+def _mean_scores(summaries: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: mean([summary[name] for summary in summaries]) for name in summaries[0]}
+
+
+def _draw(workdir: Path, store: SliceStore, outcome: Outcome, comparison: dict[str, Any]) -> None:
+    """The figures, of the first pair: test slices ordered by the mean Dice of both networks, the smallest lesions,
+    training curves; and the reliability of all pairs.
+    """
+    split, folder = outcome.split, outcome.pair.folder
+    runs = {name: load_run(folder / name) for name in outcome.scores}
     rows = split.rows['test']
-    dice = {name: overlap_scores(score.counts)['dice'] for name, score in scores.items()}
+    dice = {name: overlap_scores(score.counts)['dice'] for name, score in outcome.scores.items()}
     both = np.stack(list(dice.values()))
     # A slice that neither reference nor predictions mark has no Dice and shows nothing.
     defined = np.flatnonzero(~np.isnan(both).all(axis=0))
@@ -127,9 +166,11 @@ def _draw(workdir: Path, store: SliceStore, split: Split, runs: dict[str, Run], 
         if len(indices):
             panels = _panels(store, rows[indices], runs, {name: values[indices] for name, values in dice.items()})
             draw_panels(workdir / 'figures' / f'{file}.png', title, panels, split.warning)
-    histories = {DISPLAY_NAMES[name]: read_history(workdir / name) for name in runs}
+    histories = {DISPLAY_NAMES[name]: read_history(folder / name) for name in runs}
     monitor = runs['unet'].config.train.monitor
     draw_curves(workdir / 'figures' / 'training_curves.png', histories, split.warning, f'val/{monitor}')
+    reliability = {DISPLAY_NAMES[name]: values for name, values in comparison['calibration'].items()}
+    draw_reliability(workdir / 'figures' / 'reliability.png', reliability, split.warning)
 
 
 def _panels(store: SliceStore, rows: np.ndarray, runs: dict[str, Run], dice: dict[str, np.ndarray]) -> list[Panel]:
@@ -150,11 +191,15 @@ def _panels(store: SliceStore, rows: np.ndarray, runs: dict[str, Run], dice: dic
     ]
 
 
-def _where(workdir: Path) -> str:
+def _where(workdir: Path, outcomes: Outcomes) -> str:
+    first = outcomes[0][0].pair.folder.relative_to(workdir)
+    several = len(outcomes) * len(outcomes[0]) > 1
+    levels = {'fold-*/': len(outcomes[0]) > 1, 'seed-*/': len(outcomes) > 1}
+    of = ''.join(level for level, there in levels.items() if there)
     lines = {
         'table': 'comparison.md (numbers: comparison.json)',
-        'pictures': 'figures/',
-        'TensorBoard': '{unet,resunet}/tensorboard/',
-        'checkpoints': '{unet,resunet}/checkpoints/',
+        'pictures': f'figures/{f" (slices and curves: {first})" if several else ""}',
+        'TensorBoard': f'{of}{{unet,resunet}}/tensorboard/',
+        'checkpoints': f'{of}{{unet,resunet}}/checkpoints/',
     }
     return '\n'.join(f'{name + ":":<13}{workdir}/{place}' for name, place in lines.items())

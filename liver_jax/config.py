@@ -208,6 +208,19 @@ class EvalConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class CompareConfig:
+    """How often `compare` trains the two networks."""
+
+    seeds: int
+    folds: int
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check('compare.seeds', self.seeds, 1 <= self.seeds <= 1000, '1 to 1000')
+        check('compare.folds', self.folds, self.folds == 0 or 3 <= self.folds <= 1000, '0 (none) or 3 to 1000')
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """A whole experiment."""
 
@@ -219,10 +232,14 @@ class Config:
     optim: OptimConfig
     train: TrainConfig
     eval: EvalConfig
+    compare: CompareConfig
 
     def __post_init__(self) -> None:
         """Check what several parts must agree on."""
         check('seed', self.seed, 0 <= self.seed < 2**31, 'zero to 2^31 - 1')
+        check('seed', self.seed, self.seed + self.compare.seeds <= 2**31, 'room below 2^31 for compare.seeds')
+        once = not (self.compare.folds and self.split.folds)
+        check('compare.folds', self.compare.folds, once, '0, as split.folds chooses one fold of its own')
         factor, size = 2**self.model.depth, self.data.image_size
         check('data.image_size', size, size % factor == 0, f'a multiple of {factor} (2^model.depth)')
         # Normalising over a single pixel per channel would leave nothing of it.

@@ -14,8 +14,9 @@ FLOORS = {
     'models': 3, 'data': 3, 'metrics': 3, 'runtime': 3,
     'evaluation': 4,
     'training': 5, 'report': 5,
-    'compare': 6, 'bench': 6,
-    'cli_flags': 7, 'commands': 8, 'cli': 9, '__main__': 10,
+    'pairs': 6, 'bench': 6,
+    'compare': 7,
+    'cli_flags': 8, 'commands': 9, 'cli': 10, '__main__': 11,
 }  # fmt: skip
 KNOWS_NOTHING_OF_OURS = ('errors', 'models', 'metrics')
 SOLE_IMPORTERS = {

@@ -1,6 +1,6 @@
 """Scores of a network on rows of a store: counts on the device, SSIM on the host while the device goes on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from liver_jax.runtime.mesh import batch_sharding, check_divisible, put_batch, r
 
 HALF = 128  # of 0..255: a pixel at least half covered belongs to the reference mask
 QUEUED = 1024  # slices that may wait for their SSIM
+CHUNK = 1024  # slices held at a time
 Variables = Any
 
 
@@ -79,16 +80,24 @@ class Evaluator:
 
 def score_empty(store: SliceStore, rows: np.ndarray, target: str) -> ImageScores:
     """Scores of predicting nothing anywhere, the baseline that every table shows."""
-    inside, ssim = [], []
+    side = store.manifest['settings']['image_size']
+    return score_masks(store, rows, target, lambda some: np.zeros((len(some), side, side), bool))
+
+
+def score_masks(
+    store: SliceStore, rows: np.ndarray, target: str, predict: Callable[[np.ndarray], np.ndarray]
+) -> ImageScores:
+    """Scores of what `predict` marks: it takes rows of the store to boolean [rows, side, side]."""
+    counts, ssim = [], []
     with ThreadPoolExecutor() as pool:
-        for start in range(0, len(rows), QUEUED):
-            references = store.masks(rows[start : start + QUEUED], target) >= HALF
-            inside.append(references.sum((1, 2)))
-            ssim += list(pool.map(ssim_masks, np.zeros_like(references), references))
-    reference = np.concatenate(inside)
-    zero = np.zeros_like(reference)
-    counts = Counts(zero, zero, reference, references[0].size - reference)
-    return ImageScores([store.rows[row] for row in rows], counts, np.array(ssim))
+        for start in range(0, len(rows), CHUNK):
+            some = rows[start : start + CHUNK]
+            references, predictions = store.masks(some, target) >= HALF, predict(some)
+            pairs = [(p, r) for p in (predictions, ~predictions) for r in (references, ~references)]
+            tp, fp, fn, tn = ((p & r).sum((1, 2)) for p, r in pairs)
+            counts.append(np.stack([tp, fp, fn, tn]))
+            ssim += list(pool.map(ssim_masks, predictions, references))
+    return ImageScores([store.rows[row] for row in rows], Counts(*np.concatenate(counts, axis=1)), np.array(ssim))
 
 
 def _eval_step(model: nn.Module, threshold: float, variables: Variables, batch: dict[str, jax.Array]) -> dict[str, Any]:

@@ -31,9 +31,7 @@ def choose_external(
     """
     if not raw.is_dir():
         raise UserError(f'--raw={raw}: no such folder; expected one with CT volumes and their segmentations')
-    images, labels = patterns
-    data = dataclasses.replace(data, raw=str(raw.absolute()), images=images, labels=labels, patients='')
-    store = SliceStore(prepare(dataclasses.replace(data, store=str(_place(workdir, data)))))
+    store = SliceStore(prepare(external_data(raw, patterns, data, workdir)))
     known = known_cases(store, split)
     names = ', '.join(f'{case["case"]} ({KNOWN_FROM[case["part"]]}, as {case["same_as"]})' for case in known)
     total = len(store.contents)
@@ -52,12 +50,18 @@ def choose_external(
     return store, rows, {'split': 'external', 'split_by': None, 'warning': warning, 'left_out': left_out}
 
 
-def _place(workdir: Path, data: DataConfig) -> Path:
-    """Where the store of these files is: another place for other files, so that a changed folder is prepared anew."""
+def external_data(raw: Path, patterns: tuple[str, str], data: DataConfig, workdir: Path) -> DataConfig:
+    """The config of these volumes, prepared like those of the run into a store of its own.
+
+    Other files have another store, so that a changed folder is prepared anew.
+    """
+    images, labels = patterns
+    data = dataclasses.replace(data, raw=str(raw.absolute()), images=images, labels=labels, patients='')
     cases, _ = raw_cases(data)
     stats = [(str(path), path.stat()) for case in cases for path in (*case.images, *case.labels)]
-    files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    return workdir.absolute() / 'external' / hashlib.sha256(repr(sorted(files)).encode()).hexdigest()[:12]
+    files = sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    key = hashlib.sha256(repr(files).encode()).hexdigest()[:12]
+    return dataclasses.replace(data, store=str(workdir.absolute() / 'external' / key))
 
 
 def known_cases(store: SliceStore, split: Record) -> list[dict[str, str]]:

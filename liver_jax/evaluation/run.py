@@ -1,4 +1,4 @@
-"""`liver-jax evaluate`: scores of a checkpoint, from the run folder alone."""
+"""A trained network as its run folder has it, the store that it was trained on, and its results as data."""
 
 import dataclasses
 from pathlib import Path
@@ -10,19 +10,17 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from liver_jax.config import PATIENT_SOURCES, Config
-from liver_jax.data.certificate import Record, check_trained_on, read_record
+from liver_jax.data.certificate import Record
 from liver_jax.data.prepare import check_store, raw_cases, store_settings
-from liver_jax.data.splits import read_split
 from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
-from liver_jax.evaluation.evaluate import Evaluator, score_empty
-from liver_jax.evaluation.external import choose_external
+from liver_jax.evaluation.evaluate import Evaluator
 from liver_jax.evaluation.scores import ImageScores, case_scores, image_scores, summarise
 from liver_jax.metrics.overlap import EMPTY_RULE
 from liver_jax.models import build_model
 from liver_jax.runtime.checkpoint import Checkpoints, abstract
 from liver_jax.runtime.mesh import make_mesh, replicated
-from liver_jax.runtime.run_folder import read_run_config, write_json
+from liver_jax.runtime.run_folder import read_run_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,43 +63,6 @@ def variables_shape(model: nn.Module, image_size: int) -> Any:
     image = jax.ShapeDtypeStruct((1, image_size, image_size, 1), np.float32)
     shapes = jax.eval_shape(lambda key, x: model.init(key, x, train=False), jax.random.key(0), image)
     return {'params': shapes['params'], 'batch_stats': shapes.get('batch_stats', {})}
-
-
-def evaluate_run(
-    workdir: Path,
-    checkpoint: str,
-    split: str,
-    raw: Path | None,
-    keep_training_cases: bool = False,
-    patterns: tuple[str, str] = ('', ''),
-) -> dict[str, Any]:
-    """Score a checkpoint on a part of its split, or on another folder of volumes; writes and returns the results.
-
-    Written to `WORKDIR/evaluation/<split>.json`, with `raw` to `external.json`. Of `raw`, scans that the network was
-    trained or chosen on are left out, unless `keep_training_cases`; `patterns` find images and labels in it.
-    """
-    if keep_training_cases and not raw:
-        raise UserError('--keep_training_cases speaks of --raw, which is not given; expected both or neither')
-    run, file = load_run(workdir, checkpoint), workdir / 'split.json'
-    if raw:
-        record = read_record(file)
-        check_trained_on(file, record, run.split)
-        store, rows, about = choose_external(raw, patterns, run.config.data, workdir, record, keep_training_cases)
-    else:
-        if not Path(run.config.data.store).exists():
-            raise UserError(
-                f'{run.config.data.store}: the slice store of this run is not there; bring it back, '
-                f'or write where it is now into data.store of {workdir / "config.json"}'
-            )
-        store = open_store(run.config)
-        own = read_split(file, store)
-        check_trained_on(file, own, run.split)
-        rows, about = own.rows[split], about_part(own, split)
-    scores = run.evaluator(store, rows).run(run.variables)
-    results = describe_results(run, scores, about)
-    results['baselines'] = {'all_zero': summarise(score_empty(store, rows, run.config.data.target))}
-    write_json(workdir / 'evaluation' / f'{results["split"]}.json', results)
-    return results
 
 
 def open_store(config: Config, with_volumes: bool = False) -> SliceStore:

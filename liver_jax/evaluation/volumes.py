@@ -31,13 +31,14 @@ class PredictedPlane:
     """One axial slice on the scan's own grid, in the canonical frame, `index` counted from the feet.
 
     `hu`, `labels` (uint8 in {0, 1, 2}, None where the case has none) and `probability` (float32 in [0, 1]) are
-    [rows, columns].
+    [rows, columns]; `small`, the same probability before it was brought back, [side, side].
     """
 
     index: int
     hu: np.ndarray
     labels: np.ndarray | None
     probability: np.ndarray
+    small: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _restored(scan: Scan, group: list[Plane], probabilities: Any) -> Iterator[Pr
                 'its training may have diverged: choose another --checkpoint'
             )
         probability = restore_slice(small, *plane.hu.shape)
-        yield PredictedPlane(plane.index, plane.hu, plane.labels if scan.labels else None, probability)
+        yield PredictedPlane(plane.index, plane.hu, plane.labels if scan.labels else None, probability, small)
 
 
 def _probability(

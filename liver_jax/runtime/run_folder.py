@@ -8,10 +8,11 @@ from liver_jax.config import Config, config_differences, config_from, config_to_
 from liver_jax.errors import UserError
 from liver_jax.files import write_atomically
 
-# These change where or how fast, not what: a run may go on with other values. (A split names its store by content.)
+# These change where or how fast, not what: a run may go on with other values. (A split names its store by content,
+# and more seeds leave the pairs of networks that are there as they are.)
 _FREE = (
     'data.raw', 'data.images:', 'data.labels', 'data.store', 'data.workers', 'data.memory_gb', 'data.case_seconds',
-    'data.placement', 'train.log_every_steps', 'eval.batch_size',
+    'data.placement', 'train.log_every_steps', 'eval.batch_size', 'compare.seeds:',
 )  # fmt: skip
 
 

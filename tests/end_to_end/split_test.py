@@ -13,7 +13,7 @@ import pytest
 
 from liver_jax.compare import compare
 from liver_jax.errors import UserError
-from liver_jax.evaluation.run import evaluate_run
+from liver_jax.evaluation.results import evaluate_run
 from liver_jax.training.loop import train
 from small_ct import command, small_config, write_case
 

@@ -57,6 +57,7 @@ def test_every_part_of_the_config_is_compared(tmp_path, field):
         'optim': {'optim__b2': 0.99},
         'train': {'train__patience': 3},
         'eval': {'eval__threshold': 0.4},
+        'compare': {'compare__folds': 3},
     }[field]
     open_run(tmp_path, make_config())
     with pytest.raises(UserError, match=next(iter(other)).replace('__', r'\.')):
