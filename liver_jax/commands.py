@@ -76,10 +76,9 @@ def _inspect(values: FlagValues) -> None:
         print(f'written: {values.augment}', file=sys.stderr if values.json == '-' else sys.stdout)
     refused = [case['case'] for case in report['cases'] if case['verdict'] == 'refuse']
     if refused:
-        raise UserError(
-            f'{data.raw}: {len(refused)} of {len(report["cases"])} cases are refused ({", ".join(refused[:5])}'
-            f'{", …" if len(refused) > 5 else ""}); mend them or move them away'
-        )
+        names = ', '.join(refused[:5]) + (', …' if len(refused) > 5 else '')
+        count = f'{len(refused)} of {len(report["cases"])}'
+        raise UserError(f'{data.raw}: {count} cases are refused ({names}); mend them or move them away')
 
 
 def _train(values: FlagValues) -> None:

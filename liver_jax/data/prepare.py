@@ -4,7 +4,6 @@ Finished cases are kept beside the store in `STORE.partial` until all are there,
 so that several processes or hosts can each do a share of them (`shard`) before one joins them.
 """
 
-import hashlib
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 
 from liver_jax.config import DataConfig
 from liver_jax.data.examine import Examiner
+from liver_jax.data.fingerprint import fingerprint, is_from
 from liver_jax.data.layouts import Case, find_cases
 from liver_jax.data.patients import describe_patients, find_copies, find_patients
 from liver_jax.data.slices import is_kept, prepare_slice
@@ -113,7 +113,7 @@ def check_store(store: Path, settings: dict[str, Any], cases: list[Case] | None 
     there = {case['name']: case for case in manifest['cases']}
     here = {case.name: case for case in cases}
     for name in sorted(there.keys() | here.keys()):
-        if name not in there or name not in here or not _is_from(there[name], here[name]):
+        if name not in there or name not in here or not is_from(there[name], here[name]):
             raise UserError(
                 f'{store}: prepared from other volumes ({name} is new, gone or changed); '
                 'set another data.store or delete this one'
@@ -225,18 +225,7 @@ def _join(
 
 def _is_done(case: Case, part: Path, settings: dict[str, Any]) -> bool:
     found = read_part(part)
-    return found['settings'] == {**settings, 'format': FORMAT} and _is_from(found['case'], case)
-
-
-def _is_from(entry: dict[str, Any], case: Case) -> bool:
-    """Whether the manifest's entry is of this case; files of another date than then are hashed again."""
-    for found, paths in ((entry['image'], case.images), (entry['label'], case.labels)):
-        here = _dated(paths)
-        if (found['files'], found['bytes']) != (here['files'], here['bytes']):
-            return False
-        if found['modified_ns'] != here['modified_ns'] and found['sha256'] != _sha256(paths):
-            return False
-    return True
+    return found['settings'] == {**settings, 'format': FORMAT} and is_from(found['case'], case)
 
 
 def _try_case(case: Case, part: Path, settings: dict[str, Any], budget_gb: float) -> tuple[list[str], str]:
@@ -272,34 +261,11 @@ def _prepare_case(case: Case, part: Path, settings: dict[str, Any], budget_gb: f
     }
     entry = {
         'name': case.name,
-        'image': {'name': case.images[0].name, **_dated(case.images), 'sha256': _sha256(case.images)},
-        'label': {'name': case.labels[0].name, **_dated(case.labels), 'sha256': _sha256(case.labels)},
+        'image': fingerprint(case.images),
+        'label': fingerprint(case.labels),
         **found.describe(),
         **scan.describe(),
         'slices': [{'slice': k, **areas[k]} for k in order],
     }
     write_part(part, arrays, entry, {**settings, 'format': FORMAT}, found.signature)
     return found.reasons
-
-
-def _dated(paths: Sequence[Path]) -> dict[str, int]:
-    """Number of files, their bytes, and when the last was written: what is quick to compare."""
-    stats = [path.stat() for path in paths]
-    return {
-        'files': len(stats),
-        'bytes': sum(stat.st_size for stat in stats),
-        'modified_ns': max((stat.st_mtime_ns for stat in stats), default=0),
-    }
-
-
-def _sha256(paths: Sequence[Path]) -> str:
-    """Hash of a file; of several, the hash of their hashes in the order of their names."""
-    digests = []
-    for path in sorted(paths):
-        with open(path, 'rb') as file:
-            digests.append(hashlib.file_digest(file, 'sha256'))
-    return (
-        digests[0].hexdigest()
-        if len(digests) == 1
-        else hashlib.sha256(b''.join(d.digest() for d in digests)).hexdigest()
-    )
