@@ -32,6 +32,7 @@ COMMANDS = {
         '--json',
     ],
     'compare': ['--config', '--workdir'],
+    'report': ['--workdir', '--out'],
     'bench data': ['--config', '--json'],
 }
 CONFIG = '--config=configs/default.py'
