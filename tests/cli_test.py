@@ -86,7 +86,7 @@ def test_a_group_of_commands_lists_its_own(arguments):
         (['prepre'], "command 'prepre' is not known; did you mean 'prepare'?"),
         (
             ['--verbose'],
-            "command '--verbose' is not known; known: phantom, inspect, prepare, train, evaluate, compare, bench data",
+            "command '--verbose' is not known; known: phantom, inspect, prepare, train, evaluate, compare, report, bench data",
         ),
         (['bench', 'dtaa'], "command 'bench dtaa' is not known; did you mean 'bench data'?"),
         (['bench', '--json=x'], "command 'bench' is not known; did you mean 'bench data'?"),
