@@ -19,6 +19,7 @@ COMMANDS = {
     'train': ['--config', '--workdir'],
     'evaluate': ['--workdir', '--checkpoint', '--split', '--raw', '--keep_training_cases'],
     'compare': ['--config', '--workdir'],
+    'report': ['--workdir', '--out'],
     'bench data': ['--config', '--json'],
 }
 CONFIG = '--config=configs/default.py'
@@ -86,7 +87,8 @@ def test_a_group_of_commands_lists_its_own(arguments):
         (['prepre'], "command 'prepre' is not known; did you mean 'prepare'?"),
         (
             ['--verbose'],
-            "command '--verbose' is not known; known: phantom, inspect, prepare, train, evaluate, compare, report, bench data",
+            "command '--verbose' is not known; known: phantom, inspect, prepare, train, evaluate, compare, report, "
+            'bench data',
         ),
         (['bench', 'dtaa'], "command 'bench dtaa' is not known; did you mean 'bench data'?"),
         (['bench', '--json=x'], "command 'bench' is not known; did you mean 'bench data'?"),
