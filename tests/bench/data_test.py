@@ -48,8 +48,8 @@ def test_every_stage_has_its_row(quick, run, tmp_path):
     assert sum(parts) > 0.999 * rows['host']['microseconds_per_slice']  # more where the stream had run ahead
     training = results['training']
     assert (training['network'], training['width'], training['placement']) == ('U-Net', 8, 'device')
-    ratio = training['real_slices_per_second'] / training['dummy_slices_per_second']
-    assert math.isclose(training['real_of_dummy_percent'], 100 * ratio)
+    low, high = training['real_of_dummy_spread']
+    assert 0 < low <= training['real_of_dummy_percent'] <= high
     assert 0 <= training['waited_percent'] <= 100
     assert (results['store'], results['slices'], results['image_size']) == ('random bytes', 40, 32)
     assert results['machine']['devices'] == 8

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -161,7 +162,7 @@ def test_parameters_that_are_not_finite_are_never_saved(config, tmp_path):
 def test_a_second_job_on_a_run_folder_is_refused_by_the_first_one(config, tmp_path):
     with locked(tmp_path / 'run'):
         done = run(*command('train', config, tmp_path / 'run'), code=2)
-    assert f'process {os.getpid()} is working there' in done.stderr.splitlines()[-1]
+    assert f'process {os.getpid()} on {socket.gethostname()} is working there' in done.stderr.splitlines()[-1]
 
 
 def test_a_comparison_goes_on_without_its_raw_volumes(workdir, tmp_path):
