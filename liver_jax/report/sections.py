@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from liver_jax.models import DISPLAY_NAMES
 from liver_jax.report.findings import Case, Findings
 from liver_jax.report.lesions import RULE
 from liver_jax.report.plots import case_chart, case_link, learning_curves, legend, lesion_chart
@@ -108,14 +109,14 @@ def html_table(table: Table, intervals: Mapping[str, Any] | None = None, kind: s
 
 
 def honest_panel(panel: Sequence[Mapping[str, Any]]) -> str:
-    """Every reading of Dice: a row per reading, a column per network, the lowest and the highest marked."""
+    """Every reading of Dice: a row per reading, a column per model; of each network the lowest and highest marked."""
     keys = ('target', 'average', 'resolution', 'slices', 'empty_rule')
     models = list(dict.fromkeys(str(row.get('model', '')) for row in panel))
     readings: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in panel:
         reading = tuple(str(row.get(key, UNDEFINED)) for key in keys)
         readings.setdefault(reading, {})[str(row.get('model', ''))] = row.get('dice')
-    numbers = [value for values in readings.values() for value in values.values() if _finite(value)]
+    ends = {name: _ends([values.get(name) for values in readings.values()]) for name in models if name in DISPLAY_NAMES}
     head = ''.join(f'<th scope="col">{escape(key.replace("_", " "))}</th>' for key in keys)
     head += ''.join(f'<th scope="col" class="number">{escape(display_name(model))}</th>' for model in models)
     rows = []
@@ -123,17 +124,27 @@ def honest_panel(panel: Sequence[Mapping[str, Any]]) -> str:
         cells = ''.join(f'<td>{escape(word.replace("_", " "))}</td>' for word in reading)
         for model in models:
             value = values.get(model)
-            ends = {min(numbers): 'lowest', max(numbers): 'highest'} if numbers else {}
-            mark = f' <small>{ends[value]}</small>' if value in ends else ''
+            end = ends.get(model, {}).get(float(value or 0), '') if _finite(value) else ''
+            mark = f' <small>{end}</small>' if end else ''
             cells += f'<td class="number">{format(value, ".4f") if _finite(value) else UNDEFINED}{mark}</td>'
         rows.append(f'<tr>{cells}</tr>')
-    spread = f'from {min(numbers):.3f} to {max(numbers):.3f}' if numbers else 'undefined'
+    spread = ', '.join(
+        f'{escape(display_name(name))} from {min(values):.3f} to {max(values):.3f}'
+        for name, values in ends.items()
+        if values
+    )
     table = f'<table class="panel"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     return (
-        '<h3>The honest panel</h3><p>The same predictions, read every way: Dice is '
-        f'{spread}, depending on target, average, resolution, slices and the rule for empty masks.</p>'
+        '<h3>The honest panel</h3><p>The same predictions, read every way: Dice of '
+        f'{spread or "nothing"}, depending on target, average, resolution, slices and the rule for empty masks.</p>'
         f'{_scrolling(table)}'
     )
+
+
+def _ends(numbers: Sequence[Any]) -> dict[float, str]:
+    """The lowest and the highest of the defined ones, in words."""
+    defined = [number for number in numbers if _finite(number)]
+    return {max(defined): 'highest', min(defined): 'lowest'} if defined else {}
 
 
 def curves(findings: Findings) -> str:

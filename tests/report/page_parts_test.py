@@ -111,10 +111,12 @@ def test_the_panel_has_a_row_per_reading_and_a_column_per_network():
     panel = [
         {**reading, 'model': 'unet', 'dice': 0.25},
         {**reading, 'model': 'resunet', 'dice': 0.75},
+        {**reading, 'model': 'all_zero', 'dice': 0.0},
         {**reading, 'average': 'pooled', 'model': 'unet', 'dice': None},
+        {**reading, 'average': 'pooled', 'model': 'resunet', 'dice': 0.5},
     ]
     text = honest_panel(panel)
-    assert 'from 0.250 to 0.750' in text
+    assert 'U-Net from 0.250 to 0.250, ResU-Net from 0.500 to 0.750' in text
     assert text.count('<tr>') == 3
     assert '0.2500 <small>lowest</small>' in text
     assert '0.7500 <small>highest</small>' in text
