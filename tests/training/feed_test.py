@@ -120,7 +120,7 @@ def slowly(monkeypatch, owner, name, seconds=0.01):
     ('owner', 'name', 'stage'), [(SliceStore, 'masks', 'gather'), (feed_module, 'put_batch', 'transfer')]
 )
 def test_a_slow_stage_makes_the_devices_wait_and_is_named(config, store, owner, name, stage, monkeypatch):
-    slowly(monkeypatch, owner, name)
+    slowly(monkeypatch, owner, name, 0.05)  # much longer than the other stages, on a busy machine too
     monkeypatch.setattr(feed_module, 'augment_records', lambda images, *_, layout: images)  # at once
     feed = make_feed(config, store, 'host')
     take(feed, 30, lambda: Step(0))
