@@ -77,8 +77,8 @@ def draw_sheet(path: Path, report: Mapping[str, Any], snapshots: Sequence[Snapsh
             figure.text(
                 (column * CELL + 0.04) / wide, (bottom + CELL + offset) / high, text, color=colour, fontsize=7.5
             )
-    low, high = report['window']
-    words = f'{len(snapshots)} of {len(verdicts)} cases; slice with most tumour, or liver; {low:g} to {high:g} HU'
+    window = '{:g} to {:g} HU'.format(*report['window'])
+    words = f'{len(snapshots)} of {len(verdicts)} cases; slice with most tumour, or liver; {window}'
     figure.text(0.08 / wide, 0.24 / high, words, color='white', fontsize=7)
     figure.text(0.08 / wide, 0.08 / high, 'outlined: liver', color=LIVER, fontsize=7)
     figure.text(1.0 / wide, 0.08 / high, 'tumour', color=TUMOR, fontsize=7)

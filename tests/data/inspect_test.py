@@ -97,6 +97,11 @@ def test_the_sheet_shows_the_readable_cases(inspected, tmp_path):
     assert picture.shape[1] > 5 * 200
     yellow = (picture[..., 0] > 0.7) & (picture[..., 1] > 0.7) & (picture[..., 2] < 0.5)
     assert yellow.sum() > 100
+    # Two lines of legend below the pictures: dark between them, and nothing at the very edge.
+    lit = (picture[-50:, :400, :3].max(-1) > 0.5).any(1)
+    lines = np.flatnonzero(np.diff(lit.astype(int)) == 1)
+    assert len(lines) == 2
+    assert not lit[-3:].any()
 
 
 def test_the_snapshot_is_the_slice_with_most_tumour(tmp_path):
