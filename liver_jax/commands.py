@@ -39,11 +39,9 @@ def _prepare(values: FlagValues) -> None:
         made = prepare(config, shard, values.merge)
     except KeyboardInterrupt as error:
         raise Interrupted('stopped; finished volumes are kept') from error
-    print(
-        f'shard {values.shard}: {made}\nonce all are done: the same command with --merge'
-        if shard
-        else f'slice store: {made}'
-    )
+    print(f'shard {values.shard}: {made}' if shard else f'slice store: {made}')
+    if shard:
+        print('once all are done: the same command with --merge')
 
 
 def _shard(text: str) -> tuple[int, int]:

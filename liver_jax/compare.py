@@ -13,7 +13,7 @@ from liver_jax.data.prepare import prepare
 from liver_jax.data.splits import make_split
 from liver_jax.data.store import SliceStore
 from liver_jax.evaluation.evaluate import HALF
-from liver_jax.evaluation.run import Run, load_run, open_store
+from liver_jax.evaluation.run import Run, describe_protocol, load_run, open_store
 from liver_jax.evaluation.scans import find_scans
 from liver_jax.evaluation.scores import mean, summarise
 from liver_jax.evaluation.summary import join_scores, summarise_assessments
@@ -103,12 +103,7 @@ def _protocol(config: Config, store: SliceStore, folds: Sequence[Outcome]) -> di
     """What the numbers depend on; counts, certificate and digest are those of the first fold."""
     split = folds[0].split
     return {
-        'target': config.data.target,
-        'slices': config.data.slices,
-        'split': config.split.by,
-        'image_size': config.data.image_size,
-        'threshold': config.eval.threshold,
-        'seed': config.seed,
+        **describe_protocol(config),
         'seeds': config.compare.seeds,
         'folds': config.compare.folds,
         'counts': split.counts,

@@ -107,7 +107,9 @@ class SliceStore:
         if not buffers:
             return array[rows]
         shape = len(rows), *array.shape[1:]
-        # Rows come from a split of this store: with checks, numpy would first gather into memory of its own.
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(array):
+            raise IndexError(f'rows {rows.min()} to {rows.max()} of a store of {len(array)} slices')
+        # 'clip' clips nothing now: with its own checks, numpy would first gather into memory of its own.
         return np.take(array, rows, axis=0, out=buffers.take(shape), mode='clip')
 
 

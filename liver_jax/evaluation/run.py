@@ -91,6 +91,18 @@ def about_part(split: Record, part: str) -> dict[str, Any]:
     }
 
 
+def describe_protocol(config: Config) -> dict[str, Any]:
+    """What the config says of a comparison or run that its numbers depend on."""
+    return {
+        'target': config.data.target,
+        'slices': config.data.slices,
+        'split': config.split.by,
+        'image_size': config.data.image_size,
+        'threshold': config.eval.threshold,
+        'seed': config.seed,
+    }
+
+
 def describe_results(run: Run, scores: ImageScores, about: dict[str, Any]) -> dict[str, Any]:
     """The results as plain data, rules beside the numbers; `about` says which slices they are of (`about_part`)."""
     config = run.config

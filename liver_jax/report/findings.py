@@ -14,7 +14,7 @@ from liver_jax.data.splits import Split, read_split
 from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
 from liver_jax.evaluation.evaluate import HALF, score_empty
-from liver_jax.evaluation.run import Run, about_part, describe_results, load_run, open_store
+from liver_jax.evaluation.run import Run, about_part, describe_protocol, describe_results, load_run, open_store
 from liver_jax.evaluation.scores import summarise
 from liver_jax.metrics.overlap import EMPTY_RULE, Counts, overlap_scores
 from liver_jax.models import DISPLAY_NAMES, describe_model
@@ -133,12 +133,7 @@ def _single(workdir: Path, run: Run, store: SliceStore, split: Split) -> dict[st
         found['baselines'] = {'all_zero': summarise(score_empty(store, split.rows['test'], config.data.target))}
     costs = describe_model(run.model, config.data.image_size)
     protocol = {
-        'target': config.data.target,
-        'slices': config.data.slices,
-        'split': config.split.by,
-        'image_size': config.data.image_size,
-        'threshold': config.eval.threshold,
-        'seed': config.seed,
+        **describe_protocol(config),
         'counts': split.counts,
         'certificate': split.certificate,
         'split_digest': split.digest,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from liver_jax.data.buffers import Buffers
 from liver_jax.data.store import SliceStore, read_manifest, read_part, write_part, write_store
 from liver_jax.errors import UserError
 
@@ -173,3 +174,9 @@ def test_writing_a_part_again_replaces_it(tmp_path):
     shutil.rmtree(tmp_path / 'first' / 'store')
     assert [row.index for row in make_store(tmp_path / 'first', describe('volume-0', [8])).rows] == [8]
     assert not (part / 'stale').exists()
+
+
+@pytest.mark.parametrize('row', [-1, 3])
+def test_a_row_outside_the_store_is_an_error_in_memory_used_again_too(store, row):
+    with pytest.raises(IndexError):
+        store.images(np.array([0, row]), Buffers())

@@ -1,5 +1,6 @@
 """DICOM-SEG as written: read back, and checked by dciodvfy where it is installed."""
 
+import os
 import shutil
 import subprocess
 
@@ -45,8 +46,10 @@ def test_it_reads_back_as_it_was_and_is_to_the_standard(meanings, tmp_path):
 
 
 def test_dciodvfy_is_there_where_nothing_may_be_skipped():
-    if not shutil.which('dciodvfy'):
+    tool = shutil.which('dciodvfy')
+    if not tool:
         pytest.skip('dciodvfy is not installed (Debian: dicom3tools)')
+    assert os.access(tool, os.X_OK)
 
 
 def test_an_enhanced_series_and_one_with_copies(tmp_path):
