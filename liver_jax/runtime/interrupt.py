@@ -20,6 +20,10 @@ class StopRequest:
 
     requested = False
 
+    def reached(self) -> bool:
+        """Whether to save and stop here; asked at safe points, the same ones in all processes."""
+        return self.requested
+
 
 @contextmanager
 def watch_signals() -> Iterator[StopRequest]:

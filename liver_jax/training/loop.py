@@ -6,7 +6,6 @@ validation up to there, so a run that goes on from it repeats nothing and skips 
 
 import dataclasses
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,7 @@ from liver_jax.data.certificate import check_trained_on
 from liver_jax.data.splits import Split, load_or_make_split, make_split
 from liver_jax.data.store import SliceStore
 from liver_jax.data.stream import steps_per_epoch
-from liver_jax.evaluation.evaluate import HALF, Evaluator
 from liver_jax.evaluation.run import open_store
-from liver_jax.evaluation.scores import summarise
 from liver_jax.files import locked
 from liver_jax.models import DISPLAY_NAMES, build_model, describe_model
 from liver_jax.runtime.checkpoint import Checkpoints, abstract
@@ -32,15 +29,14 @@ from liver_jax.runtime.run_folder import open_run
 from liver_jax.runtime.telemetry import Telemetry
 from liver_jax.training.early_stopping import EarlyStopping
 from liver_jax.training.feed import Feed
-from liver_jax.training.meter import Meter, not_finite
+from liver_jax.training.meter import Meter
 from liver_jax.training.optim import make_optimizer, make_schedule
-from liver_jax.training.overlay import overlay
 from liver_jax.training.progress import Progress
 from liver_jax.training.state import TrainState, init_state
 from liver_jax.training.step import StepFn, make_train_step
+from liver_jax.training.validation import Validation
 
 log = logging.getLogger(__name__)
-PREVIEWS = 4  # validation slices in TensorBoard's overlay picture
 
 
 def train(config: Config, workdir: Path) -> Path:
@@ -90,8 +86,7 @@ class _Run:
         self.model = build_model(config.model)
         self.optimizer = make_optimizer(config.optim, schedule)
         self.step_fn: StepFn = make_train_step(self.model, self.optimizer, schedule, mesh)
-        self.evaluator = self._evaluator(split.rows['val'])
-        self.previews = self._evaluator(_evenly(split.rows['val'], PREVIEWS))
+        self.validation = Validation(self.model, config, store, split, mesh, workdir)
         fresh = EarlyStopping(config.train.patience, config.train.min_delta)
         self.progress = Progress({'next_index': 0}, fresh, split.digest)
         self.step = checkpoints.latest_step() or 0
@@ -127,7 +122,7 @@ class _Run:
                         self._warn_of_waiting(feed)
                     if self.finished:
                         break
-                    if self.stop.requested:
+                    if self.stop.reached():
                         self._log(telemetry, bar, meter, feed)
                         self._save(state, feed, meter)
                         raise Interrupted(f'stopped at step {self.step} of {self.total}, saved in {self.workdir}')
@@ -143,10 +138,6 @@ class _Run:
                 feed.close()
         reason = 'no improvement' if self.progress.stopping.should_stop else 'all epochs done'
         log.info('finished at step %d (%s); best step %s', self.step, reason, self.progress.best_step)
-
-    def _evaluator(self, rows: np.ndarray) -> Evaluator:
-        config = self.config
-        return Evaluator(self.model, self.store, rows, config.data.target, config.eval, self.mesh)
 
     def _initial_state(self) -> TrainState:
         """A fresh state, or that of the latest checkpoint."""
@@ -164,26 +155,14 @@ class _Run:
 
     def _validate(self, state: TrainState, telemetry: Telemetry) -> None:
         """Score the validation slices; decide on best and stopping."""
-        summary = summarise(self.evaluator.run(state.variables))
-        if not math.isfinite(summary['loss']):
-            raise not_finite(self.workdir, 'validation loss', summary['loss'], self.step)
-        telemetry.scalars(self.step, {f'val/{name}': value for name, value in summary.items()})
-        name = 'val/overlay_split_by_slice_leaks' if self.split.warning else 'val/overlay'
-        telemetry.image(self.step, name, self._overlay(state))
-        monitor = self.config.train.monitor
-        score = -summary['loss'] if monitor == 'loss' else summary[monitor]
-        self.progress = self.progress.after(self.step, score)
+        summary = self.validation.run(state, self.step, telemetry)
+        self.progress = self.progress.after(self.step, self.validation.monitored(summary))
         log.info(
             '%s epoch %d of %d, step %d: val loss %.4f, Dice %.4f per image, %.4f pooled%s',
             DISPLAY_NAMES[self.config.model.name], self.step // self.epoch_steps, self.config.train.epochs, self.step,
             summary['loss'], summary['dice_image'], summary['dice_pooled'],
             ' (best)' if self.progress.best_step == self.step else f' (best at step {self.progress.best_step})',
         )  # fmt: skip
-
-    def _overlay(self, state: TrainState) -> np.ndarray:
-        rows = _evenly(self.split.rows['val'], PREVIEWS)
-        references = self.store.masks(rows, self.config.data.target) >= HALF
-        return overlay(self.store.images(rows), references, self.previews.predict(state.variables))
 
     def _save(self, state: TrainState, feed: Feed, meter: Meter) -> None:
         self.progress = dataclasses.replace(self.progress, position=feed.get_state(), losses=meter.losses)
@@ -223,8 +202,3 @@ def _announce(config: Config, split: Split, devices: int) -> None:
     log.info('%s; slices: %s', split.certificate['sentence'], parts)
     if split.warning:
         log.warning('%s', split.warning)
-
-
-def _evenly(rows: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the rows, evenly spread."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
