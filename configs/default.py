@@ -36,22 +36,38 @@ def get_config(augment: str = 'light') -> ConfigDict:
     model.norm = 'batch'  # 'batch', 'group' (groups of 8 channels) or 'instance'
     model.upsample = 'transpose'  # 'transpose' (2x2 transposed convolution) or 'bilinear' (then a 1x1 convolution)
     model.dtype = 'float32'  # of activations: 'float32' or 'bfloat16'; parameters, statistics, logits, loss: float32
+    model.remat = False  # compute activations anew in the backward pass: less memory, more time, the same numbers
     model.prior = 0.02  # expected part of foreground pixels: the initial output, so that BCE starts on a rare class
 
-    config.optim = optim = ConfigDict()  # Adam
+    config.loss = loss = ConfigDict()  # computed per image, then averaged over the images of a batch
+    loss.name = 'bce'  # 'bce', 'dice' (soft, with squares), 'dice_bce' (their sum), 'focal' or 'tversky'
+    loss.focal_alpha = 0.25  # of 'focal': weight of foreground; background has 1 - alpha (Lin et al., 2017)
+    loss.focal_gamma = 2.0  # of 'focal': how little a pixel counts that is right already
+    loss.tversky_alpha = 0.3  # of 'tversky': weight of false positives (Salehi et al., 2017)
+    loss.tversky_beta = 0.7  # of 'tversky': weight of false negatives
+
+    config.optim = optim = ConfigDict()
+    optim.name = 'adam'  # 'adam', 'adamw' (decoupled weight decay) or 'sgd' (Nesterov's momentum)
     optim.learning_rate = 1e-3  # the peak
     optim.warmup_epochs = 1.0  # linear rise from zero
-    optim.schedule = 'cosine'  # after warm-up: 'constant', or 'cosine' down to zero at train.epochs
-    optim.b1 = 0.9  # decay of the gradient's running mean
-    optim.b2 = 0.999  # decay of its running mean square
+    optim.schedule = 'cosine'  # after warm-up: 'constant', or 'cosine' or 'polynomial' down to zero at train.epochs
+    optim.power = 0.9  # of 'polynomial': the part of training that is left, to this power
+    optim.b1 = 0.9  # of 'adam', 'adamw': decay of the gradient's running mean
+    optim.b2 = 0.999  # of 'adam', 'adamw': decay of its running mean square
+    optim.momentum = 0.9  # of 'sgd'
+    optim.weight_decay = 0.0  # of 'adamw', such as 0.01, and 'sgd'; norms and biases do not decay
+    optim.clip_norm = 0.0  # global norm that the gradient of a step is cut to; 0: as it is
+    optim.ema_decay = 0.0  # of the moving average of the weights, such as 0.999, which is then what is scored; 0: none
 
     config.train = train = ConfigDict()
     train.batch_size = 16  # slices per step over all devices; must be divisible by their number
+    train.accumulate = 1  # parts in which a batch is computed, one after the other, for want of memory
     train.epochs = 60  # at most; early stopping may end sooner
     train.log_every_steps = 10  # steps between lines of metrics.jsonl and TensorBoard
     train.monitor = 'dice_image'  # validation score that picks the best checkpoint and stops early; or 'loss'
     train.patience = 15  # epochs without improvement before stopping
     train.min_delta = 1e-3  # smallest change of the monitored metric that counts as improvement
+    train.deterministic = False  # the same bits in every run on the same hardware; costs speed on GPUs (see README)
 
     config.eval = evaluation = ConfigDict()
     evaluation.batch_size = 32  # slices per step over all devices

@@ -11,18 +11,17 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from liver_jax.config_fields import absolute, build, check, flat, names_of
+from liver_jax.config_training import LossConfig, OptimConfig, TrainConfig
 
 Network = Literal['unet', 'resunet']
 NETWORKS: tuple[Network, ...] = typing.get_args(Network)
 WORKER_GB = 0.15  # that a process takes before it reads a volume
 PATIENT_SOURCES = ('', 'signature', 'volume')  # of data.patients, beside a CSV
-_OVERLAP = ('dice', 'iou', 'precision', 'recall', 'f1')
 # The transforms in the order in which they are applied; AugmentConfig has the probability of each under its name.
 AUGMENTATIONS = (
     'flip', 'flip_rows', 'rotate', 'scale', 'shift', 'elastic', 'noise', 'blur', 'brightness', 'factor', 'contrast',
     'coarsen', 'gamma_inverted', 'gamma',
 )  # fmt: skip
-MONITORS = ('loss', 'ssim', 'ssim_case', *(f'{s}_{over}' for over in ('image', 'case', 'pooled') for s in _OVERLAP))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +144,7 @@ class ModelConfig:
     norm: Literal['batch', 'group', 'instance']
     upsample: Literal['transpose', 'bilinear']
     dtype: Literal['float32', 'bfloat16']
+    remat: bool
     prior: float
 
     def __post_init__(self) -> None:
@@ -154,44 +154,6 @@ class ModelConfig:
         check('model.prior', self.prior, 0 < self.prior < 1, 'a probability between 0 and 1')
         groups = self.norm != 'group' or self.width % 8 == 0
         check('model.width', self.width, groups, "a multiple of 8, since model.norm is 'group'")
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimConfig:
-    """Adam and its learning-rate schedule."""
-
-    learning_rate: float
-    warmup_epochs: float
-    schedule: Literal['constant', 'cosine']
-    b1: float
-    b2: float
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        check('optim.learning_rate', self.learning_rate, self.learning_rate > 0, 'a positive number')
-        check('optim.warmup_epochs', self.warmup_epochs, self.warmup_epochs >= 0, 'zero or more')
-        check('optim.b1', self.b1, 0 <= self.b1 < 1, 'a number in [0, 1)')
-        check('optim.b2', self.b2, 0 <= self.b2 < 1, 'a number in [0, 1)')
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """Length of training, early stopping, logging."""
-
-    batch_size: int
-    epochs: int
-    log_every_steps: int
-    monitor: str
-    patience: int
-    min_delta: float
-
-    def __post_init__(self) -> None:
-        """Check that counts are positive."""
-        for name in ('batch_size', 'epochs', 'log_every_steps', 'patience'):
-            value = getattr(self, name)
-            check(f'train.{name}', value, value >= 1, 'one or more')
-        check('train.monitor', self.monitor, self.monitor in MONITORS, f'one of {", ".join(MONITORS)}')
-        check('train.min_delta', self.min_delta, self.min_delta >= 0, 'zero or more')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,6 +191,7 @@ class Config:
     split: SplitConfig
     augment: AugmentConfig
     model: ModelConfig
+    loss: LossConfig
     optim: OptimConfig
     train: TrainConfig
     eval: EvalConfig
