@@ -80,7 +80,7 @@ def _inspect(values: FlagValues) -> None:
 
 
 def _train(values: FlagValues) -> None:
-    _start_jax()
+    _start_jax(config_of(values).train.deterministic)
     from liver_jax.training.loop import train
 
     workdir = train(config_of(values), _path(values.workdir))
@@ -153,7 +153,7 @@ def _millilitres(text: str) -> float:
 
 
 def _compare(values: FlagValues) -> None:
-    _start_jax()
+    _start_jax(config_of(values).train.deterministic)
     from liver_jax.compare import compare
 
     print(compare(config_of(values), _path(values.workdir), shutil.get_terminal_size().columns))
@@ -193,10 +193,12 @@ def _path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def _start_jax() -> None:
-    from liver_jax.runtime.compile_cache import use_compile_cache
+def _start_jax(deterministic: bool = False) -> None:
+    from liver_jax.runtime import compile_cache, determinism
 
-    use_compile_cache()
+    compile_cache.use_compile_cache()
+    if deterministic:
+        determinism.request_determinism()
 
 
 COMMANDS = {

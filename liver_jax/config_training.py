@@ -55,9 +55,9 @@ class OptimConfig:
         for name in ('b1', 'b2', 'momentum', 'ema_decay'):
             value = getattr(self, name)
             check(f'optim.{name}', value, 0 <= value < 1, 'a number in [0, 1)')
-        decay = self.weight_decay
-        check('optim.weight_decay', decay, not decay or self.name != 'adam', "zero, or optim.name 'adamw'")
-        check('optim.weight_decay', decay, decay or self.name != 'adamw', "a positive number, as optim.name is 'adamw'")
+        decay, name = self.weight_decay, self.name
+        check('optim.weight_decay', decay, not decay or name != 'adam', "zero, or optim.name 'adamw'")
+        check('optim.weight_decay', decay, decay > 0 or name != 'adamw', "a positive number, as optim.name is 'adamw'")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -155,7 +155,9 @@ def test_missing_fields_are_named():
         ('data__target', None, "one of 'tumor', 'liver', 'liver_or_tumor'"),
         ('split__by', 'case', "one of 'patient', 'slice'"),
         ('model__name', 'vnet', "one of 'unet', 'resunet'"),
-        ('optim__schedule', 'step', "one of 'constant', 'cosine'"),
+        ('optim__schedule', 'step', "one of 'constant', 'cosine', 'polynomial'"),
+        ('optim__name', 'lion', "one of 'adam', 'adamw', 'sgd'"),
+        ('loss__name', 'ce', "one of 'bce', 'dice', 'dice_bce', 'focal', 'tversky'"),
         # ranges
         ('seed', -1, 'zero to 2^31 - 1'),
         ('seed', 2**31, 'zero to 2^31 - 1'),
@@ -190,7 +192,18 @@ def test_missing_fields_are_named():
         ('model__depth', 9, '1 to 8 levels'),
         ('model__prior', 0.0, 'a probability between 0 and 1'),
         ('optim__learning_rate', 0.0, 'a positive number'),
+        ('loss__focal_alpha', 1.0, 'a weight between 0 and 1'),
+        ('loss__focal_gamma', -0.5, 'zero or more'),
+        ('loss__tversky_beta', 0.0, 'a positive weight'),
         ('optim__b2', 1.0, 'a number in [0, 1)'),
+        ('optim__momentum', 1.0, 'a number in [0, 1)'),
+        ('optim__ema_decay', 1.0, 'a number in [0, 1)'),
+        ('optim__power', 0.0, 'a positive number'),
+        ('optim__clip_norm', -1.0, 'zero or more'),
+        ('optim__weight_decay', 0.01, "zero, or optim.name 'adamw'"),
+        ('train__accumulate', 0, 'one or more'),
+        ('train__accumulate', 3, 'a divisor of train.batch_size, 16'),
+        ('train__deterministic', 'yes', 'True or False'),
         ('train__epochs', 0, 'one or more'),
         ('train__min_delta', -1e-9, 'zero or more'),
         ('eval__batch_size', 0, 'one or more'),
@@ -207,6 +220,12 @@ def test_group_norm_asks_for_whole_groups():
     with pytest.raises(UserError, match=r"model\.width is 12; expected a multiple of 8, since model\.norm is 'group'"):
         config_from(values(model__norm='group', model__width=12))
     assert config_from(values(model__norm='batch', model__width=12)).model.width == 12
+
+
+def test_adamw_without_decay_would_be_adam():
+    with pytest.raises(UserError, match=r"weight_decay is 0\.0; expected a positive number, as optim\.name is 'adamw'"):
+        config_from(values(optim__name='adamw'))
+    assert config_from(values(optim__name='adamw', optim__weight_decay=0.01)).optim.weight_decay == 0.01
 
 
 def test_whole_numbers_do_for_real_ones_and_lists_for_tuples():

@@ -22,10 +22,10 @@ from liver_jax.data.records import as_words
 from liver_jax.data.store import SliceStore
 from liver_jax.data.stream import train_batches
 from liver_jax.evaluation.run import open_store
-from liver_jax.models import DISPLAY_NAMES, build_model
+from liver_jax.models import DISPLAY_NAMES
 from liver_jax.runtime.mesh import batch_sharding, check_divisible, make_mesh, put_batch
 from liver_jax.training.feed import Feed, augment_records
-from liver_jax.training.optim import make_optimizer, make_schedule
+from liver_jax.training.recipe import make_recipe
 from liver_jax.training.state import init_state
 from liver_jax.training.step import make_train_step
 
@@ -56,7 +56,7 @@ def bench_data(config: Config) -> dict[str, Any]:
     that this process had of the core; the rows are of all that passed, which is more where others run on it.
     """
     mesh = make_mesh()
-    check_divisible('train.batch_size', config.train.batch_size, mesh)
+    check_divisible('train.batch_size', config.train.batch_size, mesh, config.train.accumulate)
     with _store(config) as store:
         batch_size = config.train.batch_size
         host, own = _host_rows(config, store)
@@ -162,10 +162,9 @@ def _training(config: Config, store: SliceStore, mesh: jax.sharding.Mesh) -> dic
     if jax.default_backend() == 'cpu':
         model_config = dataclasses.replace(config.model, width=min(config.model.width, WIDTH_ON_CPU))
         config = dataclasses.replace(config, model=model_config)
-    model, schedule = build_model(config.model), make_schedule(config.optim, 100, config.train.epochs)
-    optimizer = make_optimizer(config.optim, schedule)
-    step_fn = make_train_step(model, optimizer, schedule, mesh)
-    state = init_state(model, optimizer, config.data.image_size, config.seed, mesh)
+    recipe = make_recipe(config, steps_per_epoch=100)
+    step_fn = make_train_step(recipe, mesh)
+    state = init_state(recipe, config.data.image_size, config.seed, mesh)
     feed = Feed(config, store, np.arange(len(store)), mesh, ENDLESS)
     host, layout = _host_batch(config, store)
     dummy = partial(_make_augment(mesh), **put_batch(host, mesh), layout=layout)

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 
@@ -16,6 +15,7 @@ from liver_jax.data.augment import to_unit
 from liver_jax.data.store import SliceStore
 from liver_jax.data.stream import eval_batches
 from liver_jax.evaluation.scores import ImageScores
+from liver_jax.metrics.losses import LossFn, binary_cross_entropy
 from liver_jax.metrics.overlap import Counts, count_pixels
 from liver_jax.metrics.ssim import ssim_masks
 from liver_jax.runtime.mesh import batch_sharding, check_divisible, put_batch, replicated
@@ -30,14 +30,21 @@ class Evaluator:
     """Scores variables of `model` on `rows` of `store`, compiled once."""
 
     def __init__(
-        self, model: nn.Module, store: SliceStore, rows: np.ndarray, target: str, config: EvalConfig, mesh: Mesh
+        self,
+        model: nn.Module,
+        store: SliceStore,
+        rows: np.ndarray,
+        target: str,
+        config: EvalConfig,
+        mesh: Mesh,
+        loss: LossFn = binary_cross_entropy,
     ) -> None:
         """Raises UserError when the devices cannot share `config.batch_size` evenly."""
         check_divisible('eval.batch_size', config.batch_size, mesh)
         self._store, self._rows, self._target, self._mesh = store, rows, target, mesh
         self._batch_size = min(config.batch_size, -(-len(rows) // mesh.size) * mesh.size)
         self._step = jax.jit(
-            partial(_eval_step, model, config.threshold),
+            partial(_eval_step, model, config.threshold, loss),
             in_shardings=(replicated(mesh), batch_sharding(mesh)),
             out_shardings=batch_sharding(mesh),
         )
@@ -100,13 +107,14 @@ def score_masks(
     return ImageScores([store.rows[row] for row in rows], Counts(*np.concatenate(counts, axis=1)), np.array(ssim))
 
 
-def _eval_step(model: nn.Module, threshold: float, variables: Variables, batch: dict[str, jax.Array]) -> dict[str, Any]:
-    """Counts, mean binary cross-entropy and prediction of each slice."""
+def _eval_step(
+    model: nn.Module, threshold: float, loss: LossFn, variables: Variables, batch: dict[str, jax.Array]
+) -> dict[str, Any]:
+    """Counts, loss and prediction of each slice."""
     logits: Any = model.apply(variables, to_unit(batch['image']), train=False)
-    soft = to_unit(batch['mask'])
     prediction = jax.nn.sigmoid(logits) >= threshold
     return {
         'counts': count_pixels(prediction[..., 0], batch['mask'] >= HALF),
-        'loss': optax.sigmoid_binary_cross_entropy(logits, soft).mean((1, 2, 3)),
+        'loss': loss(logits, to_unit(batch['mask'])),
         'prediction': prediction[..., 0],
     }

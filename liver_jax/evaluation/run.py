@@ -16,6 +16,7 @@ from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
 from liver_jax.evaluation.evaluate import Evaluator
 from liver_jax.evaluation.scores import ImageScores, case_scores, image_scores, summarise
+from liver_jax.metrics.losses import make_loss
 from liver_jax.metrics.overlap import EMPTY_RULE
 from liver_jax.models import build_model
 from liver_jax.runtime.checkpoint import Checkpoints, abstract
@@ -36,7 +37,9 @@ class Run:
 
     def evaluator(self, store: SliceStore, rows: np.ndarray) -> Evaluator:
         """The evaluator of this network on rows of a store."""
-        return Evaluator(self.model, store, rows, self.config.data.target, self.config.eval, self.mesh)
+        config = self.config
+        loss = make_loss(config.loss)
+        return Evaluator(self.model, store, rows, config.data.target, config.eval, self.mesh, loss)
 
 
 def load_run(workdir: Path, checkpoint: str = 'best') -> Run:

@@ -14,7 +14,7 @@ NAMES = ('dice', 'iou', 'precision', 'recall', 'f1')
 
 @dataclasses.dataclass(frozen=True)
 class ImageScores:
-    """What one pass over slices gives, an entry per slice: counts, SSIM, and binary cross-entropy (or None)."""
+    """What one pass over slices gives, an entry per slice: counts, SSIM, and the loss trained with (or None)."""
 
     slices: Sequence[SliceRow]
     counts: Counts

@@ -45,9 +45,10 @@ def dice(logits: jax.Array, masks: jax.Array) -> jax.Array:
 
 
 def tversky(logits: jax.Array, masks: jax.Array, alpha: float, beta: float) -> jax.Array:
-    """1 - (TP + s) / (TP + alpha FP + beta FN + s), TP = Σpm, FP = Σp(1 - m), FN = Σ(1 - p)m (Salehi et al., MLMI 2017).
+    """1 - (TP + s) / (TP + alpha FP + beta FN + s), TP = Σpm, FP = Σp(1 - m), FN = Σ(1 - p)m.
 
-    beta above alpha prefers finding too much to missing some; halves of both are Dice without squares.
+    Salehi et al. (MLMI 2017). With beta above alpha, missing costs more than finding too much; halves of both are
+    Dice without squares.
     """
     p = jax.nn.sigmoid(logits)
     both = jnp.sum(p * masks, PIXELS)

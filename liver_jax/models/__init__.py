@@ -13,7 +13,7 @@ DISPLAY_NAMES = {'unet': 'U-Net', 'resunet': 'ResU-Net'}
 
 
 def build_model(config: Any) -> nn.Module:
-    """The network of a `ModelConfig` (fields name, width, depth, norm, upsample, dtype, prior)."""
+    """The network of a `ModelConfig` (fields name, width, depth, norm, upsample, dtype, remat, prior)."""
     network = {'unet': UNet, 'resunet': ResUNet}[config.name]
     return network(
         width=config.width,
@@ -21,6 +21,7 @@ def build_model(config: Any) -> nn.Module:
         norm=config.norm,
         upsample=config.upsample,
         dtype=jnp.dtype(config.dtype),
+        remat=config.remat,
         prior=config.prior,
     )
 

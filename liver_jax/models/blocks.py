@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 Norm = Callable[..., nn.Module]
@@ -73,8 +74,14 @@ class Upsample(nn.Module):
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """2x2 maximum with stride 2: [N, H, W, C] -> [N, H/2, W/2, C]."""
-    return nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
+    """2x2 maximum with stride 2: [N, H, W, C] -> [N, H/2, W/2, C].
+
+    Of pairs, as the gradient of `nn.max_pool` (select-and-scatter) has no deterministic kernel on GPUs, and that of
+    `jnp.max` divides by the number of maxima, which is zero where XLA computes x anew and rounds it otherwise. Equal
+    maxima share the gradient, which changes nothing: here they are the zeros of a ReLU, or rare.
+    """
+    rows = jnp.maximum(x[:, ::2], x[:, 1::2])
+    return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
 
 
 def make_norm(kind: str, dtype: Any, train: bool) -> Norm:

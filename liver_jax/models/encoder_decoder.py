@@ -15,7 +15,8 @@ class EncoderDecoder(nn.Module):
     """[N, H, W, C] images -> [N, H, W, 1] float32 logits; H and W divisible by 2^depth.
 
     Level d has `width * 2**d` channels. `block` is the only difference between the two networks, so that a
-    comparison measures residual connections and nothing else.
+    comparison measures residual connections and nothing else. With `remat` what happens within a block is computed
+    anew in the backward pass (Chen et al., arXiv 1604.06174) and takes no memory until then.
     """
 
     block: type[nn.Module]
@@ -24,6 +25,7 @@ class EncoderDecoder(nn.Module):
     norm: str = 'batch'
     upsample: str = 'transpose'
     dtype: Any = jnp.float32
+    remat: bool = False
     prior: float = 0.5
 
     @nn.compact
@@ -32,7 +34,8 @@ class EncoderDecoder(nn.Module):
         if x.shape[1] % 2**self.depth or x.shape[2] % 2**self.depth:
             raise ValueError(f'image of {x.shape[1]}x{x.shape[2]} is not divisible by {2**self.depth} (2^depth)')
         conv = partial(nn.Conv, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.he_normal())
-        block = partial(self.block, conv=conv, norm=make_norm(self.norm, self.dtype, train))
+        kind = nn.remat(self.block) if self.remat else self.block
+        block = partial(kind, conv=conv, norm=make_norm(self.norm, self.dtype, train))
         x = x.astype(self.dtype)
         skips = []
         for level in range(self.depth):

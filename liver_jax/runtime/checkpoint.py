@@ -1,7 +1,8 @@
 """Checkpoints: latest and best, written atomically in the background; the one importer of orbax.
 
-A checkpoint has three items, so that scoring reads no more than it needs: `model` (parameters and batch statistics),
-`optimizer`, and `progress` (JSON: stream position, early stopping, best step, digest of the split).
+A checkpoint has three items, so that scoring reads no more than it needs: `model` (parameters and batch statistics
+to score with), `optimizer` (all else that training goes on from), and `progress` (JSON: stream position, early
+stopping, best step, digest of the split).
 """
 
 import logging

@@ -34,10 +34,12 @@ def put_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), dict(batch))
 
 
-def check_divisible(field: str, batch_size: int, mesh: Mesh) -> None:
-    """Raise UserError unless the devices can share the batch evenly."""
-    if batch_size % mesh.size:
+def check_divisible(field: str, batch_size: int, mesh: Mesh, parts: int = 1) -> None:
+    """Raise UserError unless the devices can share every one of so many parts of a batch evenly."""
+    whole = mesh.size * parts
+    if batch_size % whole:
+        times = f' times train.accumulate, {parts}' if parts > 1 else ''
         raise UserError(
-            f'config field {field} is {batch_size}; expected a multiple of the {mesh.size} devices, '
-            f'for instance {-(-batch_size // mesh.size) * mesh.size}'
+            f'config field {field} is {batch_size}; expected a multiple of the {mesh.size} devices{times}, '
+            f'for instance {-(-batch_size // whole) * whole}'
         )

@@ -23,6 +23,7 @@ from liver_jax.evaluation.run import open_store
 from liver_jax.files import locked
 from liver_jax.models import DISPLAY_NAMES, build_model, describe_model
 from liver_jax.runtime.checkpoint import Checkpoints, abstract
+from liver_jax.runtime.determinism import check_determinism
 from liver_jax.runtime.interrupt import Interrupted, StopRequest, watch_signals
 from liver_jax.runtime.mesh import check_divisible, make_mesh, replicated
 from liver_jax.runtime.run_folder import open_run
@@ -30,9 +31,9 @@ from liver_jax.runtime.telemetry import Telemetry
 from liver_jax.training.early_stopping import EarlyStopping
 from liver_jax.training.feed import Feed
 from liver_jax.training.meter import Meter
-from liver_jax.training.optim import make_optimizer, make_schedule
 from liver_jax.training.progress import Progress
-from liver_jax.training.state import TrainState, init_state
+from liver_jax.training.recipe import make_recipe
+from liver_jax.training.state import TrainState, init_state, join_state
 from liver_jax.training.step import StepFn, make_train_step
 from liver_jax.training.validation import Validation
 
@@ -47,8 +48,10 @@ def train(config: Config, workdir: Path) -> Path:
         Interrupted: Ctrl-C or SIGTERM; everything is saved and the same call goes on.
     """
     with watch_signals() as stop:
+        if config.train.deterministic:
+            check_determinism()
         mesh = make_mesh()
-        check_divisible('train.batch_size', config.train.batch_size, mesh)
+        check_divisible('train.batch_size', config.train.batch_size, mesh, config.train.accumulate)
         check_divisible('eval.batch_size', config.eval.batch_size, mesh)
         store = open_store(config, with_volumes=True)
         make_split(store, config.split)  # before the run folder is made: what cannot be split leaves nothing behind
@@ -82,11 +85,9 @@ class _Run:
         rows = split.rows['train']
         self.epoch_steps = steps_per_epoch(len(rows), config.train.batch_size)
         self.total = self.epoch_steps * config.train.epochs
-        schedule = make_schedule(config.optim, self.epoch_steps, config.train.epochs)
-        self.model = build_model(config.model)
-        self.optimizer = make_optimizer(config.optim, schedule)
-        self.step_fn: StepFn = make_train_step(self.model, self.optimizer, schedule, mesh)
-        self.validation = Validation(self.model, config, store, split, mesh, workdir)
+        self.recipe = make_recipe(config, self.epoch_steps)
+        self.step_fn: StepFn = make_train_step(self.recipe, mesh)
+        self.validation = Validation(self.recipe.model, config, store, split, mesh, workdir)
         fresh = EarlyStopping(config.train.patience, config.train.min_delta)
         self.progress = Progress({'next_index': 0}, fresh, split.digest)
         self.step = checkpoints.latest_step() or 0
@@ -143,15 +144,15 @@ class _Run:
         """A fresh state, or that of the latest checkpoint."""
 
         def init() -> TrainState:
-            return init_state(self.model, self.optimizer, self.config.data.image_size, self.config.seed, self.mesh)
+            return init_state(self.recipe, self.config.data.image_size, self.config.seed, self.mesh)
 
         if not self.step:
             return init()
         shapes = abstract(jax.eval_shape(init), replicated(self.mesh))
-        model, opt_state, _ = self.checkpoints.restore(self.step, shapes.variables, shapes.opt_state)
+        variables, unscored, _ = self.checkpoints.restore(self.step, shapes.variables, shapes.unscored)
         log.info('going on from step %d of %d', self.step, self.total)
         step = jax.device_put(np.int32(self.step), replicated(self.mesh))
-        return TrainState(step, model['params'], model['batch_stats'], opt_state)
+        return join_state(step, variables, unscored)
 
     def _validate(self, state: TrainState, telemetry: Telemetry) -> None:
         """Score the validation slices; decide on best and stopping."""
@@ -166,7 +167,7 @@ class _Run:
 
     def _save(self, state: TrainState, feed: Feed, meter: Meter) -> None:
         self.progress = dataclasses.replace(self.progress, position=feed.get_state(), losses=meter.losses)
-        self.checkpoints.save(self.step, state.variables, state.opt_state, self.progress.to_json())
+        self.checkpoints.save(self.step, state.variables, state.unscored, self.progress.to_json())
 
     def _log(self, telemetry: Telemetry, bar: Any, meter: Meter, feed: Feed) -> None:
         """Fetch what the device has reported up to `self.step`, and write a row if one is due."""

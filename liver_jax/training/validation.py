@@ -12,6 +12,7 @@ from liver_jax.data.splits import Split
 from liver_jax.data.store import SliceStore
 from liver_jax.evaluation.evaluate import HALF, Evaluator
 from liver_jax.evaluation.scores import summarise
+from liver_jax.metrics.losses import make_loss
 from liver_jax.runtime.telemetry import Telemetry
 from liver_jax.training.meter import not_finite
 from liver_jax.training.overlay import overlay
@@ -32,7 +33,7 @@ class Validation:
         rows = split.rows['val']
         self._shown = rows[np.unique(np.linspace(0, len(rows) - 1, PREVIEWS).astype(int))]  # evenly spread
         target = config.data.target
-        self._all = Evaluator(model, store, rows, target, config.eval, mesh)
+        self._all = Evaluator(model, store, rows, target, config.eval, mesh, make_loss(config.loss))
         self._previews = Evaluator(model, store, self._shown, target, config.eval, mesh)
 
     def run(self, state: TrainState, step: int, telemetry: Telemetry) -> dict[str, float]:

@@ -15,6 +15,7 @@ NETWORKS = ('unet', 'resunet')
 
 def build(name, **changes):
     fields = {'width': 8, 'depth': 2, 'norm': 'batch', 'upsample': 'transpose', 'dtype': 'float32', 'prior': 0.02}
+    fields['remat'] = False
     return build_model(SimpleNamespace(name=name, **(fields | changes)))
 
 
@@ -80,6 +81,41 @@ def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32(name):
     convolutions = [line for line in jaxpr.splitlines() if 'conv_general_dilated' in line]
     assert convolutions
     assert all('bf16' in line for line in convolutions)
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_computing_activations_anew_takes_less_memory_and_changes_nothing(name):
+    image = jax.random.normal(jax.random.key(1), (4, 32, 32, 1))
+    variables = init(build(name))
+
+    def results(remat):
+        model = build(name, remat=remat)
+
+        def loss(params):
+            logits, updated = model.apply({**variables, 'params': params}, image, train=True, mutable=['batch_stats'])
+            return jnp.mean(jnp.square(logits - image)), updated
+
+        program = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(variables['params']).compile()
+        return program(variables['params']), program.memory_analysis().temp_size_in_bytes
+
+    kept, memory = results(remat=False)
+    anew, memory_anew = results(remat=True)
+    assert memory_anew < 0.8 * memory
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), kept, anew)
+
+
+def test_max_pool_is_that_of_flax_with_its_gradient():
+    from flax import linen as nn
+
+    from liver_jax.models.blocks import max_pool
+
+    x, slope = (
+        jax.random.normal(jax.random.key(seed), shape) for seed, shape in ((0, (2, 4, 6, 3)), (1, (2, 2, 3, 3)))
+    )
+    ours, back = jax.vjp(max_pool, x)
+    theirs, back_theirs = jax.vjp(lambda x: nn.max_pool(x, window_shape=(2, 2), strides=(2, 2)), x)
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(back(slope)[0], back_theirs(slope)[0])
 
 
 def test_parameter_count_by_hand():

@@ -54,8 +54,9 @@ def test_every_part_of_the_config_is_compared(tmp_path, field):
         'split': {'split__seed': 1},
         'augment': {'augment__flip': 0.0},
         'model': {'model__norm': 'group'},
+        'loss': {'loss__name': 'dice'},
         'optim': {'optim__b2': 0.99},
-        'train': {'train__patience': 3},
+        'train': {'train__accumulate': 2},
         'eval': {'eval__threshold': 0.4},
         'compare': {'compare__folds': 3},
     }[field]
@@ -64,7 +65,9 @@ def test_every_part_of_the_config_is_compared(tmp_path, field):
         open_run(tmp_path, make_config(**other))
 
 
-@pytest.mark.parametrize('free', [{'data__raw': '/elsewhere'}, {'data__workers': 9}, {'train__log_every_steps': 1}])
+@pytest.mark.parametrize(
+    'free', [{'data__raw': '/elsewhere'}, {'data__workers': 9}, {'model__remat': True}, {'train__log_every_steps': 1}]
+)
 def test_what_changes_only_where_or_how_fast_may_differ(tmp_path, free):
     open_run(tmp_path, make_config())
     open_run(tmp_path, make_config(**free))
