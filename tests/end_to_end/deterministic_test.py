@@ -22,7 +22,7 @@ PACE = ('train/images_per_second', 'train/data_wait_percent')
 def everything(config):
     return small_config(
         config.data.raw, config.data.store, train_batch_size=16, train_accumulate=2, train_deterministic=True,
-        model_name='resunet', model_remat=True, model_dtype='bfloat16', loss_name='dice_bce', optim_name='adamw',
+        loss_name='dice_bce', optim_name='adamw',
         optim_weight_decay=0.01, optim_schedule='polynomial', optim_clip_norm=1.0, optim_ema_decay=0.9,
         train_monitor='loss', eval_threshold=0.02,
     )  # fmt: skip

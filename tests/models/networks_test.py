@@ -95,12 +95,14 @@ def test_computing_activations_anew_takes_less_memory_and_changes_nothing(name):
             logits, updated = model.apply({**variables, 'params': params}, image, train=True, mutable=['batch_stats'])
             return jnp.mean(jnp.square(logits - image)), updated
 
-        program = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(variables['params']).compile()
+        # The CPU's compiler removes the barriers that keep it from merging the second computation with the first.
+        options = {'xla_disable_hlo_passes': 'cse_barrier_expander'}
+        program = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(variables['params']).compile(options)
         return program(variables['params']), program.memory_analysis().temp_size_in_bytes
 
     kept, memory = results(remat=False)
     anew, memory_anew = results(remat=True)
-    assert memory_anew < 0.8 * memory
+    assert memory_anew < 0.6 * memory
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), kept, anew)
 
 
@@ -109,9 +111,8 @@ def test_max_pool_is_that_of_flax_with_its_gradient():
 
     from liver_jax.models.blocks import max_pool
 
-    x, slope = (
-        jax.random.normal(jax.random.key(seed), shape) for seed, shape in ((0, (2, 4, 6, 3)), (1, (2, 2, 3, 3)))
-    )
+    rng = np.random.default_rng(0)
+    x, slope = (jnp.array(rng.normal(size=shape)) for shape in ((2, 4, 6, 3), (2, 2, 3, 3)))
     ours, back = jax.vjp(max_pool, x)
     theirs, back_theirs = jax.vjp(lambda x: nn.max_pool(x, window_shape=(2, 2), strides=(2, 2)), x)
     np.testing.assert_array_equal(ours, theirs)
