@@ -23,9 +23,10 @@ from liver_jax.evaluation.run import open_store
 from liver_jax.files import locked
 from liver_jax.models import DISPLAY_NAMES, build_model, describe_model
 from liver_jax.runtime.checkpoint import Checkpoints, abstract
+from liver_jax.runtime.environment import describe_environment, environment_changes
 from liver_jax.runtime.interrupt import Interrupted, StopRequest, watch_signals
 from liver_jax.runtime.mesh import check_divisible, make_mesh, replicated
-from liver_jax.runtime.run_folder import open_run
+from liver_jax.runtime.run_folder import check_trained_with, open_run
 from liver_jax.runtime.telemetry import Telemetry
 from liver_jax.training.early_stopping import EarlyStopping
 from liver_jax.training.feed import Feed
@@ -89,10 +90,16 @@ class _Run:
         self.validation = Validation(self.model, config, store, split, mesh, workdir)
         fresh = EarlyStopping(config.train.patience, config.train.min_delta)
         self.progress = Progress({'next_index': 0}, fresh, split.digest)
-        self.step = checkpoints.latest_step() or 0
-        if self.step:
-            self.progress = Progress.from_json(checkpoints.progress(self.step))
-            check_trained_on(workdir / 'split.json', split, self.progress.split)
+        self.about = {'config': dataclasses.asdict(config), 'environment': describe_environment()}
+        self.step = 0
+        checkpoints.newest(self._continue)
+
+    def _continue(self, step: int) -> None:
+        """Stand where the checkpoint of this step was saved, which must be one of this config and split."""
+        progress, about = Progress.from_json(self.checkpoints.progress(step)), self.checkpoints.about(step)
+        check_trained_on(self.workdir / 'split.json', self.split, progress.split)
+        check_trained_with(self.workdir, about['config'], self.config)
+        self.step, self.progress = step, progress
 
     @property
     def finished(self) -> bool:
@@ -111,7 +118,8 @@ class _Run:
             total=self.total, initial=self.step, desc=DISPLAY_NAMES[self.config.model.name], unit='step',
             disable=None, dynamic_ncols=True,
         )  # fmt: skip
-        with Telemetry(self.workdir, self.step) as telemetry, bar, logging_redirect_tqdm():
+        validated = self.progress.validated == self.step
+        with Telemetry(self.workdir, self.step, validated) as telemetry, bar, logging_redirect_tqdm():
             try:
                 while True:
                     if self.step and self.step % self.epoch_steps == 0 and self.progress.validated != self.step:
@@ -140,7 +148,7 @@ class _Run:
         log.info('finished at step %d (%s); best step %s', self.step, reason, self.progress.best_step)
 
     def _initial_state(self) -> TrainState:
-        """A fresh state, or that of the latest checkpoint."""
+        """A fresh state, or that of the newest checkpoint that can be read."""
 
         def init() -> TrainState:
             return init_state(self.model, self.optimizer, self.config.data.image_size, self.config.seed, self.mesh)
@@ -148,10 +156,21 @@ class _Run:
         if not self.step:
             return init()
         shapes = abstract(jax.eval_shape(init), replicated(self.mesh))
-        model, opt_state, _ = self.checkpoints.restore(self.step, shapes.variables, shapes.opt_state)
-        log.info('going on from step %d of %d', self.step, self.total)
-        step = jax.device_put(np.int32(self.step), replicated(self.mesh))
-        return TrainState(step, model['params'], model['batch_stats'], opt_state)
+        restored = self.checkpoints.newest(lambda step: self._restore(step, shapes))
+        assert restored is not None  # there was one, and `newest` raises where none of them can be read
+        return restored
+
+    def _restore(self, step: int, shapes: TrainState) -> TrainState:
+        self._continue(step)
+        model, opt_state = self.checkpoints.restore(step, shapes.variables, shapes.opt_state)
+        changes = environment_changes(self.checkpoints.about(step)['environment'], self.about['environment'])
+        if changes:
+            log.warning(
+                'the checkpoint is from another environment (%s); the last digits may differ', '; '.join(changes)
+            )
+        log.info('going on from step %d of %d', step, self.total)
+        count = jax.device_put(np.int32(step), replicated(self.mesh))
+        return TrainState(count, model['params'], model['batch_stats'], opt_state)
 
     def _validate(self, state: TrainState, telemetry: Telemetry) -> None:
         """Score the validation slices; decide on best and stopping."""
@@ -166,7 +185,7 @@ class _Run:
 
     def _save(self, state: TrainState, feed: Feed, meter: Meter) -> None:
         self.progress = dataclasses.replace(self.progress, position=feed.get_state(), losses=meter.losses)
-        self.checkpoints.save(self.step, state.variables, state.opt_state, self.progress.to_json())
+        self.checkpoints.save(self.step, state.variables, state.opt_state, self.progress.to_json(), self.about)
 
     def _log(self, telemetry: Telemetry, bar: Any, meter: Meter, feed: Feed) -> None:
         """Fetch what the device has reported up to `self.step`, and write a row if one is due."""
