@@ -229,10 +229,10 @@ def config_to_json(config: Config) -> str:
     return json.dumps(dataclasses.asdict(config), indent=2) + '\n'
 
 
-def config_differences(old: Config, new: Config) -> list[str]:
-    """The fields that differ, as `optim.learning_rate: 0.001 -> 0.0003` each."""
-    before, after = flat(dataclasses.asdict(old)), flat(dataclasses.asdict(new))
-    return [f'{name}: {before[name]!r} -> {after[name]!r}' for name in before if before[name] != after[name]]
+def config_differences(saved: Mapping[str, Any], config: Config) -> list[str]:
+    """The fields that differ, as `optim.learning_rate: 0.001 -> 0.0003` each; `saved` is what became of one in JSON."""
+    before, after = flat(json.loads(json.dumps(saved))), flat(json.loads(config_to_json(config)))
+    return [f'{name}: {before[name]!r} -> {after.get(name)!r}' for name in before if before[name] != after.get(name)]
 
 
 def field_names() -> list[str]:

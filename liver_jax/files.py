@@ -1,6 +1,8 @@
 """Files that are always whole, and folders that one process at a time may write."""
 
+import contextlib
 import fcntl
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -9,13 +11,49 @@ from pathlib import Path
 
 from liver_jax.errors import UserError
 
+log = logging.getLogger(__name__)
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that `path` is always either the old or the new whole."""
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content` so that `path` is always either the old or the new whole, also after a loss of power."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + '.partial')
-    partial.write_text(text)
+    with open(partial, 'wb') as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+class Appended:
+    """A file that grows by whole records. What a full disk refuses waits in memory until there is room."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file."""
+        self._path, self._waiting, self._full = path, b'', False
+        self._file = open(path, 'ab', buffering=0)  # noqa: SIM115 (closed by `close`)
+
+    def write(self, record: bytes) -> None:
+        """Append a record, after those that wait; it is with the system then and outlives this process."""
+        self._waiting += record
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            written = 0
+            while written < len(self._waiting):
+                written += self._file.write(self._waiting[written:])
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file.fileno(), size)  # no half records
+            if not self._full:
+                log.warning('%s: %s; what is to be written there waits', self._path, error.strerror)
+            self._full = True
+        else:
+            self._waiting, self._full = b'', False
+
+    def close(self) -> None:
+        """Close the file, after a last try to write what waits."""
+        self.write(b'')
+        self._file.close()
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def test_an_unknown_augmentation_is_told_the_known_ones():
 def test_configs_differ_from_the_default_only_where_they_say():
     base = config_from(values())
     quickstart = config_from(importlib.import_module('configs.quickstart').get_config().to_dict())
-    changed = {line.partition(':')[0] for line in config_differences(base, quickstart)}
+    changed = {line.partition(':')[0] for line in config_differences(dataclasses.asdict(base), quickstart)}
     assert {'data.raw', 'data.store', 'data.image_size', 'model.width', 'model.depth'} <= changed
     assert not {name for name in changed if name.startswith(('augment', 'split', 'eval'))}
     assert config_from(values()) == base  # loading one config leaves the others as they are
@@ -257,8 +257,8 @@ def test_json_gives_the_same_config_back():
 
 def test_differences_are_listed_with_both_values():
     old, new = config_from(values()), config_from(values(seed=3, optim__learning_rate=3e-4))
-    assert config_differences(old, new) == ['seed: 0 -> 3', 'optim.learning_rate: 0.001 -> 0.0003']
-    assert config_differences(old, old) == []
+    assert config_differences(dataclasses.asdict(old), new) == ['seed: 0 -> 3', 'optim.learning_rate: 0.001 -> 0.0003']
+    assert config_differences(dataclasses.asdict(old), old) == []
 
 
 def test_a_config_cannot_be_changed():

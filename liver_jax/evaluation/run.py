@@ -54,7 +54,7 @@ def load_run(workdir: Path, checkpoint: str = 'best') -> Run:
         raise UserError(f'{folder}: no checkpoints there; expected a run that finished its first epoch')
     model, mesh = build_model(config.model), make_mesh()
     like = abstract(variables_shape(model, config.data.image_size), replicated(mesh))
-    with Checkpoints(folder) as checkpoints:
+    with Checkpoints(folder, read_only=True) as checkpoints:
         step = checkpoints.find(checkpoint)
         variables = checkpoints.restore_model(step, like)
         trained_on = str(checkpoints.progress(step).get('split', ''))

@@ -1,35 +1,46 @@
-"""Checkpoints: latest and best, written atomically in the background; the one importer of orbax.
+"""Checkpoints: the newest two and the best, written atomically in the background; the one importer of orbax.
 
-A checkpoint has three items, so that scoring reads no more than it needs: `model` (parameters and batch statistics
-to score with), `optimizer` (all else that training goes on from), and `progress` (JSON: stream position, early
-stopping, best step, digest of the split).
+A checkpoint has four items, so that scoring reads no more than it needs: `model` (parameters and batch statistics
+to score with), `optimizer` (all else that training goes on from), and as JSON `progress` (stream position, early
+stopping, best step, digest of the split) and `about` (the config, the environment, checksums of the arrays).
 """
 
+import gc
+import json
 import logging
-from collections.abc import Sequence
+import shutil
+import sys
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from liver_jax.errors import UserError
+from liver_jax.files import write_atomically
 
 log = logging.getLogger(__name__)
+_DISK_FAULTS = ('No space left on device', 'Disk quota exceeded', 'Read-only file system', 'Input/output error')
 Tree = Any
+Result = TypeVar('Result')
+
+
+class Damaged(UserError):  # noqa: N818 (what the checkpoint is)
+    """A checkpoint that cannot be read, or is not what was saved."""
 
 
 class Checkpoints:
     """The checkpoints of one run, in `folder`. Use as a context manager: leaving waits for the last save."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open or create the folder."""
-        self._folder = folder.absolute()
-        self._keep = _LatestAndBest()
-        self._manager = ocp.CheckpointManager(
-            self._folder, options=ocp.CheckpointManagerOptions(preservation_policy=self._keep, create=True)
-        )
+    def __init__(self, folder: Path, read_only: bool = False) -> None:
+        """Open the folder, or create it. One who is to write there alone may; others are `read_only`."""
+        self._folder, self._read_only = folder.absolute(), read_only
+        self._keep = _NewestAndBest()
+        self._manager = self._open()
 
     def __enter__(self) -> 'Checkpoints':
         """Nothing to do: it is open."""
@@ -37,23 +48,66 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         """Wait for the save under way and close."""
-        self._manager.wait_until_finished()
+        self.wait()
         self._manager.close()
 
-    def save(self, step: int, model: Tree, optimizer: Tree, progress: dict[str, Any]) -> None:
-        """Save in the background; then only this one and `progress['best_step']` are kept."""
+    def save(
+        self, step: int, model: Tree, optimizer: Tree, progress: dict[str, Any], about: dict[str, Any] | None = None
+    ) -> None:
+        """Save in the background; then this one, the one before and the best as of either are kept.
+
+        Of a step that is there already only `progress` is written anew, for the state is the same. A save that fails
+        is told of when the next one or `wait` finds out; the checkpoints before it are still there.
+        """
+        self.wait()
         if step in self._manager.all_steps():
+            write_atomically(self._folder / str(step) / 'progress' / 'metadata', json.dumps(_sealed(progress)))
             return
-        self._manager.check_for_errors()
-        self._keep.best = progress['best_step']
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardSave(model),
-                optimizer=ocp.args.StandardSave(optimizer),
-                progress=ocp.args.JsonSave(progress),
-            ),
+        self._keep.best[step] = progress['best_step']
+        sums = {'model': _checksum(model), 'optimizer': _checksum(optimizer)}
+        items = ocp.args.Composite(
+            model=ocp.args.StandardSave(model),
+            optimizer=ocp.args.StandardSave(optimizer),
+            progress=ocp.args.JsonSave(_sealed(progress)),
+            about=ocp.args.JsonSave(_sealed({**(about or {}), 'checksums': sums})),
         )
+        try:
+            self._manager.save(step, args=items)
+        except Exception as error:  # whatever orbax makes of a full disk
+            self._give_up(error)
+
+    def wait(self) -> bool:
+        """Wait for the save under way; whether it is whole. One that failed is told of and cleared away."""
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except Exception as error:  # whatever orbax makes of a full disk
+            self._give_up(error)
+            return False
+        return True
+
+    def steps(self) -> list[int]:
+        """Steps of all whole checkpoints, the newest last."""
+        return sorted(self._manager.all_steps())
+
+    def newest(self, read: Callable[[int], Result]) -> Result | None:
+        """What `read` gives for the step of the newest checkpoint that it can read; None where there is none.
+
+        Damaged ones are put aside and told of.
+
+        Raises:
+            UserError: there are checkpoints, all of them damaged.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return read(step)
+            except Damaged as error:
+                aside = self._put_aside(step)
+                log.warning('%s; going back to the one before, this one is now %s', error, aside)
+        if steps:
+            raise UserError(f'{self._folder}: every checkpoint is damaged; expected a whole one, use a new --workdir')
+        return None
 
     def latest_step(self) -> int | None:
         """Step of the newest whole checkpoint."""
@@ -88,19 +142,50 @@ class Checkpoints:
         self._check_network(step, like)
         return self._restore(step, model=ocp.args.StandardRestore(like))['model']
 
-    def restore(self, step: int, model: Tree, optimizer: Tree) -> tuple[Tree, Tree, dict[str, Any]]:
-        """Model and optimizer as the abstract trees given, and progress."""
+    def restore(self, step: int, model: Tree, optimizer: Tree) -> tuple[Tree, Tree]:
+        """Model and optimizer as the abstract trees given.
+
+        Raises:
+            Damaged: it cannot be read, or is not what was saved.
+            UserError: it is of another network.
+        """
+        self._check_network(step, model)
         restored = self._restore(
-            step,
-            model=ocp.args.StandardRestore(model),
-            optimizer=ocp.args.StandardRestore(optimizer),
-            progress=ocp.args.JsonRestore(),
+            step, model=ocp.args.StandardRestore(model), optimizer=ocp.args.StandardRestore(optimizer)
         )
-        return restored['model'], restored['optimizer'], restored['progress']
+        return restored['model'], restored['optimizer']
 
     def progress(self, step: int) -> dict[str, Any]:
         """Only the progress of a checkpoint."""
-        return dict(self._restore(step, progress=ocp.args.JsonRestore())['progress'])
+        progress = self._json(step, 'progress')
+        self._keep.best[step] = progress['best_step']
+        return progress
+
+    def about(self, step: int) -> dict[str, Any]:
+        """Only what was said about a checkpoint: 'checksums', and what else it was saved with."""
+        return self._json(step, 'about')
+
+    def _open(self) -> ocp.CheckpointManager:
+        if not self._read_only:
+            for torn in self._folder.glob('*.orbax-checkpoint-tmp*'):
+                shutil.rmtree(torn, ignore_errors=True)  # of a run that was killed; it takes room
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._keep, create=not self._read_only, read_only=self._read_only
+        )
+        return ocp.CheckpointManager(self._folder, options=options)
+
+    def _give_up(self, error: Exception) -> None:
+        """Tell of a save that failed, clear it away, and start over: orbax would repeat the error for ever."""
+        reason = next((words for words in _DISK_FAULTS if words in str(error)), type(error).__name__)
+        log.warning('%s: a checkpoint could not be saved (%s); going on without it', self._folder, reason)
+        self._manager = self._open()
+
+    def _put_aside(self, step: int) -> Path:
+        aside = self._folder / f'damaged-{step}'
+        shutil.rmtree(aside, ignore_errors=True)
+        (self._folder / str(step)).rename(aside)
+        self._manager.reload()
+        return aside
 
     def _check_network(self, step: int, like: Tree) -> None:
         """Compare shapes before orbax reads: it would fail in its threads, with pages of their own words."""
@@ -120,14 +205,35 @@ class Checkpoints:
             )
 
     def _restore(self, step: int, **items: Any) -> Any:
+        """Items of arrays, checked against their checksums: orbax reads a flipped bit without complaint."""
+        restored = self._read(step, **items)
+        expected = self.about(step)['checksums']
+        for name in items:
+            if _checksum(restored[name]) != expected[name]:
+                raise self._damaged(step, f'{name} is not what was saved')
+        return restored
+
+    def _read(self, step: int, **items: Any) -> Any:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**items))
-        except (OSError, ValueError, KeyError) as error:
-            others = ', '.join(str(each) for each in self._manager.all_steps() if each != step) or 'none'
-            raise UserError(
-                f'{self._folder / str(step)}: a damaged checkpoint ({type(error).__name__}); '
-                f'move it away to use the others (steps: {others}), or use a new --workdir'
-            ) from error
+        except Exception as error:  # orbax raises whatever its threads met
+            reason = type(error).__name__
+        _clear_up()
+        raise self._damaged(step, reason)
+
+    def _json(self, step: int, item: str) -> dict[str, Any]:
+        values = dict(self._read(step, **{item: ocp.args.JsonRestore()})[item])
+        seal = values.pop('crc32', None)
+        if _sealed(values)['crc32'] != seal:
+            raise self._damaged(step, f'{item} is not what was saved')
+        return values
+
+    def _damaged(self, step: int, reason: str) -> Damaged:
+        others = ', '.join(str(each) for each in self.steps() if each != step) or 'none'
+        return Damaged(
+            f'{self._folder / str(step)}: a damaged checkpoint ({reason}); '
+            f'move it away to use the others (steps: {others}), or use a new --workdir'
+        )
 
 
 def abstract(tree: Tree, sharding: jax.sharding.Sharding) -> Tree:
@@ -140,12 +246,41 @@ def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path, simple=True, separator='.'): tuple(leaf.shape) for path, leaf in leaves}
 
 
-class _LatestAndBest(checkpoint_managers.PreservationPolicy):
-    """Keeps the newest checkpoint and the one at step `best`. (orbax's own best_fn may delete the newest.)"""
+class _NewestAndBest(checkpoint_managers.PreservationPolicy):
+    """Keeps the newest two checkpoints and the best as of each. (orbax's own best_fn may delete the newest.)"""
 
-    best: int | None = None
+    def __init__(self) -> None:
+        self.best: dict[int, int | None] = {}  # by step: the best one there was
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Which of the checkpoints stay."""
-        newest = max(info.step for info in checkpoints)
-        return [info.step in (newest, self.best) for info in checkpoints]
+        newest = sorted(info.step for info in checkpoints)[-2:]
+        kept = {*newest, *(self.best.get(step) for step in newest)}
+        return [info.step in kept for info in checkpoints]
+
+
+def _sealed(values: dict[str, Any]) -> dict[str, Any]:
+    """With a checksum of itself."""
+    return {**values, 'crc32': zlib.crc32(json.dumps(values).encode())}
+
+
+def _clear_up() -> None:
+    """Orbax leaves the coroutines of a failed read to the garbage collector, which complains of them on stderr."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    gc.collect()
+    sys.unraisablehook = hook
+
+
+def _checksum(tree: Tree) -> int:
+    return int(jax.device_get(_sum_words(jax.tree.leaves(tree))))
+
+
+@jax.jit
+def _sum_words(leaves: list[jax.Array]) -> jax.Array:
+    """The bits of all arrays, summed as uint32 that wrap around: the same on any number of devices."""
+    words = {1: jnp.uint8, 2: jnp.uint16}
+    total = jnp.uint32(0)
+    for leaf in leaves:
+        bits = jax.lax.bitcast_convert_type(leaf, words.get(leaf.dtype.itemsize, jnp.uint32))
+        total += bits.astype(jnp.uint32).sum(dtype=jnp.uint32)
+    return total

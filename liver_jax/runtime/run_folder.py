@@ -1,6 +1,8 @@
 """The run folder remembers the config it was made with, so that nobody continues it with another by mistake."""
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,7 @@ def open_run(workdir: Path, config: Config) -> None:
     """
     file = workdir / 'config.json'
     if file.exists():
-        differences = config_differences(read_run_config(workdir), config)
-        differences = [line for line in differences if not line.startswith(_FREE)]
-        if differences:
-            raise UserError(
-                f'{workdir}: made with another config ({"; ".join(differences)}); '
-                'expected the same one, use another --workdir or put the fields back'
-            )
+        _refuse(workdir, config_differences(dataclasses.asdict(read_run_config(workdir)), config))
         if config_to_json(config) == file.read_text():
             return
     try:
@@ -51,6 +47,20 @@ def read_run_config(workdir: Path) -> Config:
         raise UserError(f'{file}: cannot be read ({error}); expected the JSON that `liver-jax train` wrote') from error
     except UserError as error:
         raise UserError(f'{file}: {error}; it was changed, or made by another version') from error
+
+
+def check_trained_with(workdir: Path, saved: Mapping[str, Any], config: Config) -> None:
+    """Raise UserError where a checkpoint has another config than its run, whose config.json was changed then."""
+    _refuse(workdir, config_differences(saved, config))
+
+
+def _refuse(workdir: Path, differences: list[str]) -> None:
+    differences = [line for line in differences if not line.startswith(_FREE)]
+    if differences:
+        raise UserError(
+            f'{workdir}: made with another config ({"; ".join(differences)}); '
+            'expected the same one, use another --workdir or put the fields back'
+        )
 
 
 def write_json(path: Path, values: Any) -> None:

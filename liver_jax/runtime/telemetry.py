@@ -1,47 +1,72 @@
-"""Scalars and pictures to TensorBoard and to `metrics.jsonl`; the one importer of tensorboardX."""
+"""Scalars and pictures to TensorBoard and to `metrics.jsonl`; the one importer of tensorboardX.
+
+Both are written at once, without a thread or a buffer: a killed run has logged all that its checkpoint is the result
+of. What a run logged beyond the checkpoint that it goes on from is taken out again.
+"""
 
 import json
 import math
-from collections.abc import Mapping
+import struct
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from google.protobuf.message import DecodeError
+from tensorboardX import summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import masked_crc32c
 
-from liver_jax.files import write_atomically
+from liver_jax.files import Appended, write_atomically
+
+VALIDATION = 'val/'  # the scores of a validation are named so
 
 
 class Telemetry:
     """Writes `WORKDIR/tensorboard` and `WORKDIR/metrics.jsonl`. Use as a context manager."""
 
-    def __init__(self, workdir: Path, step: int) -> None:
-        """Open for a run that goes on after `step`: what a broken-off run logged beyond it is dropped."""
-        self._file = workdir / 'metrics.jsonl'
-        kept = [row for row in read_history(workdir) if row['step'] <= step]
-        write_atomically(self._file, ''.join(json.dumps(row) + '\n' for row in kept))
-        self._lines = open(self._file, 'a', buffering=1)  # noqa: SIM115 (closed on leaving)
-        # The name of its file is host and second: the suffix keeps a quick restart from writing over the file before.
-        self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1, filename_suffix=f'.{step}')
+    def __init__(self, workdir: Path, step: int, validated: bool = True) -> None:
+        """Open for a run that goes on after `step`, and after its validation if `validated`; drop what lies beyond."""
+        rows = workdir / 'metrics.jsonl'
+        kept = [row for row in read_history(workdir) if _is_past(int(row['step']), row, step, validated)]
+        write_atomically(rows, ''.join(json.dumps(row) + '\n' for row in kept))
+        board = workdir / 'tensorboard'
+        board.mkdir(exist_ok=True)
+        number = 0
+        for file in sorted(board.glob('events.out.tfevents.*.train')):
+            _drop_events(file, step, validated)
+            number = max(number, int(file.name.split('.')[3]))
+        self._rows = Appended(rows)
+        # TensorBoard reads the files in the order of their names: a number, for clocks can go backwards.
+        self._events = Appended(board / f'events.out.tfevents.{number + 1:010}.train')
+        self._add(file_version='brain.Event:2')
+        # Tells a TensorBoard that is running already.
+        self._add(session_log=SessionLog(status=SessionLog.START), step=step + 1)
 
     def __enter__(self) -> 'Telemetry':
         """Nothing to do: it is open."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Flush and close."""
-        self._board.close()
-        self._lines.close()
+        """Close the files."""
+        self._events.close()
+        self._rows.close()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Log the finite values at `step`."""
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
-        self._lines.write(json.dumps({'step': step, **finite}) + '\n')
+        self._rows.write(json.dumps({'step': step, **finite}).encode() + b'\n')
         for name, value in finite.items():
-            self._board.add_scalar(name, value, step)
+            self._add(summary=summary.scalar(name, value), step=step)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Log a picture uint8 [H, W, 3] at `step`."""
-        self._board.add_image(name, image, step, dataformats='HWC')
+        self._add(summary=summary.image(name, image, dataformats='HWC'), step=step)
+
+    def _add(self, **fields: Any) -> None:
+        data = Event(wall_time=time.time(), **fields).SerializeToString()
+        self._events.write(_record(data))
 
 
 def read_history(workdir: Path) -> list[dict[str, float]]:
@@ -57,3 +82,46 @@ def read_history(workdir: Path) -> list[dict[str, float]]:
         except ValueError:
             break
     return rows
+
+
+def _is_past(at: int, names: Any, step: int, validated: bool) -> bool:
+    """Whether what was logged at step `at` under these names belongs to a run that is at `step`."""
+    return at < step or (at == step and (validated or not any(name.startswith(VALIDATION) for name in names)))
+
+
+def _drop_events(file: Path, step: int, validated: bool) -> None:
+    """Take out of a file of TensorBoard what lies beyond a step, and a torn end."""
+    content = file.read_bytes()
+    kept = b''.join(
+        record
+        for record, event in _events(content)
+        if _is_past(event.step, [value.tag for value in event.summary.value], step, validated)
+    )
+    if kept != content:
+        write_atomically(file, kept)
+
+
+def _record(data: bytes) -> bytes:
+    """The format of TFRecord: length and data, with a checksum of each."""
+    length = struct.pack('<Q', len(data))
+    return b''.join([length, _checksum(length), data, _checksum(data)])
+
+
+def _checksum(data: bytes) -> bytes:
+    return struct.pack('<I', masked_crc32c(data))
+
+
+def _events(content: bytes) -> Iterator[tuple[bytes, Event]]:
+    """Whole records with the events in them, up to the first that is torn."""
+    start = 0
+    while start + 16 <= len(content):
+        length = content[start : start + 8]
+        end = start + 16 + int(struct.unpack('<Q', length)[0])
+        if end > len(content) or _checksum(length) != content[start + 8 : start + 12]:
+            return
+        try:
+            event = Event.FromString(content[start + 12 : end - 4])
+        except DecodeError:
+            return
+        yield content[start:end], event
+        start = end

@@ -24,9 +24,10 @@ from liver_jax.files import locked
 from liver_jax.models import DISPLAY_NAMES, build_model, describe_model
 from liver_jax.runtime.checkpoint import Checkpoints, abstract
 from liver_jax.runtime.determinism import check_determinism
+from liver_jax.runtime.environment import describe_environment, environment_changes
 from liver_jax.runtime.interrupt import Interrupted, StopRequest, watch_signals
 from liver_jax.runtime.mesh import check_divisible, make_mesh, replicated
-from liver_jax.runtime.run_folder import open_run
+from liver_jax.runtime.run_folder import check_trained_with, open_run
 from liver_jax.runtime.telemetry import Telemetry
 from liver_jax.training.early_stopping import EarlyStopping
 from liver_jax.training.feed import Feed
@@ -90,10 +91,16 @@ class _Run:
         self.validation = Validation(self.recipe.model, config, store, split, mesh, workdir)
         fresh = EarlyStopping(config.train.patience, config.train.min_delta)
         self.progress = Progress({'next_index': 0}, fresh, split.digest)
-        self.step = checkpoints.latest_step() or 0
-        if self.step:
-            self.progress = Progress.from_json(checkpoints.progress(self.step))
-            check_trained_on(workdir / 'split.json', split, self.progress.split)
+        self.about = {'config': dataclasses.asdict(config), 'environment': describe_environment()}
+        self.step = 0
+        checkpoints.newest(self._continue)
+
+    def _continue(self, step: int) -> None:
+        """Stand where the checkpoint of this step was saved, which must be one of this config and split."""
+        progress, about = Progress.from_json(self.checkpoints.progress(step)), self.checkpoints.about(step)
+        check_trained_on(self.workdir / 'split.json', self.split, progress.split)
+        check_trained_with(self.workdir, about['config'], self.config)
+        self.step, self.progress = step, progress
 
     @property
     def finished(self) -> bool:
@@ -112,7 +119,8 @@ class _Run:
             total=self.total, initial=self.step, desc=DISPLAY_NAMES[self.config.model.name], unit='step',
             disable=None, dynamic_ncols=True,
         )  # fmt: skip
-        with Telemetry(self.workdir, self.step) as telemetry, bar, logging_redirect_tqdm():
+        validated = self.progress.validated == self.step
+        with Telemetry(self.workdir, self.step, validated) as telemetry, bar, logging_redirect_tqdm():
             try:
                 while True:
                     if self.step and self.step % self.epoch_steps == 0 and self.progress.validated != self.step:
@@ -141,7 +149,7 @@ class _Run:
         log.info('finished at step %d (%s); best step %s', self.step, reason, self.progress.best_step)
 
     def _initial_state(self) -> TrainState:
-        """A fresh state, or that of the latest checkpoint."""
+        """A fresh state, or that of the newest checkpoint that can be read."""
 
         def init() -> TrainState:
             return init_state(self.recipe, self.config.data.image_size, self.config.seed, self.mesh)
@@ -149,10 +157,21 @@ class _Run:
         if not self.step:
             return init()
         shapes = abstract(jax.eval_shape(init), replicated(self.mesh))
-        variables, unscored, _ = self.checkpoints.restore(self.step, shapes.variables, shapes.unscored)
-        log.info('going on from step %d of %d', self.step, self.total)
-        step = jax.device_put(np.int32(self.step), replicated(self.mesh))
-        return join_state(step, variables, unscored)
+        restored = self.checkpoints.newest(lambda step: self._restore(step, shapes))
+        assert restored is not None  # there was one, and `newest` raises where none of them can be read
+        return restored
+
+    def _restore(self, step: int, shapes: TrainState) -> TrainState:
+        self._continue(step)
+        variables, unscored = self.checkpoints.restore(step, shapes.variables, shapes.unscored)
+        changes = environment_changes(self.checkpoints.about(step)['environment'], self.about['environment'])
+        if changes:
+            log.warning(
+                'the checkpoint is from another environment (%s); the last digits may differ', '; '.join(changes)
+            )
+        log.info('going on from step %d of %d', step, self.total)
+        count = jax.device_put(np.int32(step), replicated(self.mesh))
+        return join_state(count, variables, unscored)
 
     def _validate(self, state: TrainState, telemetry: Telemetry) -> None:
         """Score the validation slices; decide on best and stopping."""
@@ -167,7 +186,7 @@ class _Run:
 
     def _save(self, state: TrainState, feed: Feed, meter: Meter) -> None:
         self.progress = dataclasses.replace(self.progress, position=feed.get_state(), losses=meter.losses)
-        self.checkpoints.save(self.step, state.variables, state.unscored, self.progress.to_json())
+        self.checkpoints.save(self.step, state.variables, state.unscored, self.progress.to_json(), self.about)
 
     def _log(self, telemetry: Telemetry, bar: Any, meter: Meter, feed: Feed) -> None:
         """Fetch what the device has reported up to `self.step`, and write a row if one is due."""

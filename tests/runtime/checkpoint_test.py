@@ -1,4 +1,7 @@
-"""Checkpoints: latest and best are kept, a torn one is not seen, restoring on other devices is exact."""
+"""Checkpoints: the newest two and the best are kept, a torn or damaged one is never loaded, restoring is exact."""
+
+import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +21,25 @@ def save(checkpoints, step, best_step):
     checkpoints.save(step, tree(step), tree(-step), {'best_step': best_step, 'position': {'next_index': step}})
 
 
-def test_only_latest_and_best_are_kept(tmp_path):
+def test_the_newest_two_and_the_best_as_of_each_are_kept(tmp_path):
+    for steps, kept in ((((1, 1), (2, 2), (3, 2), (4, 2)), {'2', '3', '4'}), (((5, 5), (6, 6)), {'5', '6'})):
+        with Checkpoints(tmp_path) as checkpoints:
+            for step, best in steps:
+                save(checkpoints, step, best)
+        assert {path.name for path in tmp_path.iterdir()} == kept
+        with Checkpoints(tmp_path) as checkpoints:
+            assert (checkpoints.latest_step(), checkpoints.best_step()) == steps[-1]
+
+
+def test_going_back_by_one_finds_its_best_too(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
-        for step, best in ((1, 1), (2, 2), (3, 2), (4, 2)):
+        for step, best in ((1, 1), (2, 1), (3, 1)):
             save(checkpoints, step, best)
     with Checkpoints(tmp_path) as checkpoints:
-        assert sorted(path.name for path in tmp_path.iterdir()) == ['2', '4']
-        assert (checkpoints.latest_step(), checkpoints.best_step()) == (4, 2)
+        checkpoints.newest(checkpoints.progress)
+        save(checkpoints, 4, 4)
+        checkpoints.wait()
+        assert checkpoints.steps() == [1, 3, 4]  # the best as of 3 is 1
 
 
 @pytest.mark.parametrize('devices', [1, 2, 8])
@@ -33,7 +48,8 @@ def test_restoring_on_other_devices_is_exact(tmp_path, devices):
         save(checkpoints, 5, 5)
     like = abstract(tree(0), replicated(make_mesh(devices)))
     with Checkpoints(tmp_path) as checkpoints:
-        model, optimizer, progress = checkpoints.restore(5, like, like)
+        model, optimizer = checkpoints.restore(5, like, like)
+        progress = checkpoints.progress(5)
         alone = checkpoints.restore_model(5, like)
     jax.tree.map(np.testing.assert_array_equal, model, jax.device_get(tree(5)))
     jax.tree.map(np.testing.assert_array_equal, alone, jax.device_get(tree(5)))
@@ -46,8 +62,12 @@ def test_torn_checkpoint_is_not_taken_for_whole(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         save(checkpoints, 5, 5)
     (tmp_path / '9.orbax-checkpoint-tmp').mkdir()
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.latest_step() == 5
+        assert (tmp_path / '9.orbax-checkpoint-tmp').exists()  # another process may be writing it
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step() == 5
+        assert not (tmp_path / '9.orbax-checkpoint-tmp').exists()
         save(checkpoints, 9, 9)
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step() == 9
@@ -75,3 +95,96 @@ def test_find_by_name_or_number(tmp_path, which, step):
 def test_find_in_an_empty_folder(tmp_path):
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match='no checkpoint there yet'):
         checkpoints.find('best')
+
+
+def test_a_step_that_is_there_gets_new_progress_alone(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 5, None)
+        save(checkpoints, 5, 5)
+        assert checkpoints.progress(5)['best_step'] == 5
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.best_step() == 5
+        assert checkpoints.steps() == [5]
+
+
+def test_what_is_said_about_a_checkpoint_comes_back(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(5, tree(5), tree(5), {'best_step': 5}, {'config': {'seed': 3}})
+        checkpoints.wait()
+        assert checkpoints.about(5)['config'] == {'seed': 3}
+
+
+def missing(file: Path) -> None:
+    file.unlink()
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b'')
+
+
+def torn(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def flipped(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize('damage', [missing, empty, torn, flipped])
+def test_no_damage_to_any_file_is_loaded(tmp_path, damage):
+    """Whatever happens to one file of a checkpoint: it is read as it was saved, or the one before is taken."""
+    noise = jax.device_put({'w': jax.random.normal(jax.random.key(0), (50, 40))}, replicated(make_mesh()))
+    like = abstract(noise, replicated(make_mesh()))
+    with Checkpoints(tmp_path / 'whole') as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, noise, noise, {'best_step': step}, {})
+    went_back = 0
+    names = [path.relative_to(tmp_path / 'whole') for path in (tmp_path / 'whole' / '2').rglob('*') if path.is_file()]
+    for name in names:
+        folder = tmp_path / str(name).replace('/', '-')
+        shutil.copytree(tmp_path / 'whole', folder)
+        damage(folder / name)
+        with Checkpoints(folder) as checkpoints:
+            step, restored = checkpoints.newest(
+                lambda step: (checkpoints.progress(step), checkpoints.restore(step, like, like))
+            )
+        step = step['best_step']
+        assert step == (1 if (folder / 'damaged-2').exists() else 2)
+        went_back += step == 1
+        jax.tree.map(np.testing.assert_array_equal, restored, jax.device_get((noise, noise)))
+    assert went_back >= 6  # arrays of model and optimizer, their metadata, progress, about
+
+
+def test_damage_is_told_of_and_the_step_can_be_saved_again(tmp_path, caplog):
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2):
+            save(checkpoints, step, 1)
+    empty(tmp_path / '2' / 'progress' / 'metadata')
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.newest(checkpoints.progress)['position'] == {'next_index': 1}
+        save(checkpoints, 2, 1)
+    assert f'{tmp_path}/2: a damaged checkpoint' in caplog.text
+    assert f'going back to the one before, this one is now {tmp_path}/damaged-2' in caplog.text
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.newest(checkpoints.progress)['position'] == {'next_index': 2}
+
+
+def test_nothing_but_damaged_checkpoints_is_an_error_and_not_a_fresh_start(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 1, 1)
+    missing(tmp_path / '1' / 'progress' / 'metadata')
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match='every checkpoint is damaged'):
+        checkpoints.newest(checkpoints.progress)
+    with Checkpoints(tmp_path / 'new') as checkpoints:
+        assert checkpoints.newest(checkpoints.progress) is None
+
+
+def test_another_network_is_not_taken_for_damage(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 1, 1)
+    other = abstract({**tree(0), 'more': jnp.zeros(2)}, replicated(make_mesh()))
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match='of another network'):
+        checkpoints.newest(lambda step: checkpoints.restore(step, other, other))
+    assert (tmp_path / '1').is_dir()

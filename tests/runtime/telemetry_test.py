@@ -99,14 +99,56 @@ def test_rows_beyond_the_step_a_run_goes_on_from_are_dropped(tmp_path):
     assert [(row['step'], row['train/loss']) for row in read_history(tmp_path)] == [(10, 1), (20, 1), (30, 2), (40, 2)]
 
 
-def test_tensorboard_is_told_to_drop_the_same(tmp_path):
+def test_tensorboard_has_every_step_once_and_a_running_one_is_told_to_drop_the_same(tmp_path):
     log(tmp_path, 0, 10, 20, 30, loss=1.0)
     log(tmp_path, 20, 30, 40, loss=2.0)
     first, second = events(tmp_path)  # two files, though opened within a second
-    assert [event.step for event in first if event.summary.value] == [10, 20, 30]
+    assert [event.step for event in first if event.summary.value] == [10, 20]
     starts = [event.step for event in second if event.session_log.status == SessionLog.START]
     assert starts == [21]  # whatever has this step or more
     assert scalars(tmp_path)[-2:] == [(30, 'train/loss', 2.0), (40, 'train/loss', 2.0)]
+
+
+@pytest.mark.parametrize(('validated', 'kept'), [(True, 2), (False, 1)])
+def test_a_validation_that_the_checkpoint_does_not_know_of_is_dropped(tmp_path, validated, kept):
+    with Telemetry(tmp_path, 0) as telemetry:
+        telemetry.scalars(20, {'train/loss': 1.0})
+        telemetry.scalars(20, {'val/dice': 0.5})
+        telemetry.image(20, 'val/overlay', np.zeros((2, 2, 3), np.uint8))
+    with Telemetry(tmp_path, 20, validated):
+        assert len(read_history(tmp_path)) == len(scalars(tmp_path)) == kept
+        values = [value for file in events(tmp_path) for event in file for value in event.summary.value]
+        assert len(values) == kept + validated  # and the picture
+
+
+def test_what_another_job_writes_beside_it_is_left_alone(tmp_path):
+    other = tmp_path / 'tensorboard' / 'events.out.tfevents.1.watch'
+    other.parent.mkdir()
+    other.write_bytes(b'theirs')
+    log(tmp_path, 0, 10)
+    assert other.read_bytes() == b'theirs'
+
+
+@pytest.mark.parametrize('end', [b'\x00' * 40, b'\x10', b'\xff' * 9], ids=['zeros', 'one byte', 'nonsense'])
+def test_the_torn_end_of_a_file_of_tensorboard_is_dropped(tmp_path, end):
+    log(tmp_path, 0, 10, 20)
+    (file,) = (tmp_path / 'tensorboard').iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole + end)
+    log(tmp_path, 20)
+    assert file.read_bytes() == whole
+    file.write_bytes(whole[:-5])
+    log(tmp_path, 20)
+    assert whole.startswith(file.read_bytes())
+    assert scalars(tmp_path) == [(10, 'train/loss', 0.5)]
+
+
+def test_every_row_is_with_the_system_before_the_next_step(tmp_path):
+    """A killed process flushes nothing."""
+    with Telemetry(tmp_path, 0) as telemetry:
+        for step in (10, 20):
+            telemetry.scalars(step, {'loss': 0.5})
+            assert read_history(tmp_path)[-1]['step'] == scalars(tmp_path)[-1][0] == step
 
 
 @pytest.mark.parametrize('torn', ['{"step": 30, "train/lo', '{"step": 30', '{', '\x00\x00\x00'])
