@@ -39,25 +39,9 @@ def get_config(augment: str = 'light') -> ConfigDict:
     model.remat = False  # compute activations anew in the backward pass: less memory, more time, the same numbers
     model.prior = 0.02  # expected part of foreground pixels: the initial output, so that BCE starts on a rare class
 
-    config.loss = loss = ConfigDict()  # computed per image, then averaged over the images of a batch
-    loss.name = 'bce'  # 'bce', 'dice' (soft, with squares), 'dice_bce' (their sum), 'focal' or 'tversky'
-    loss.focal_alpha = 0.25  # of 'focal': weight of foreground; background has 1 - alpha (Lin et al., 2017)
-    loss.focal_gamma = 2.0  # of 'focal': how little a pixel counts that is right already
-    loss.tversky_alpha = 0.3  # of 'tversky': weight of false positives (Salehi et al., 2017)
-    loss.tversky_beta = 0.7  # of 'tversky': weight of false negatives
+    config.loss = _loss()
 
-    config.optim = optim = ConfigDict()
-    optim.name = 'adam'  # 'adam', 'adamw' (decoupled weight decay) or 'sgd' (Nesterov's momentum)
-    optim.learning_rate = 1e-3  # the peak
-    optim.warmup_epochs = 1.0  # linear rise from zero
-    optim.schedule = 'cosine'  # after warm-up: 'constant', or 'cosine' or 'polynomial' down to zero at train.epochs
-    optim.power = 0.9  # of 'polynomial': the part of training that is left, to this power
-    optim.b1 = 0.9  # of 'adam', 'adamw': decay of the gradient's running mean
-    optim.b2 = 0.999  # of 'adam', 'adamw': decay of its running mean square
-    optim.momentum = 0.9  # of 'sgd'
-    optim.weight_decay = 0.0  # of 'adamw', such as 0.01, and 'sgd'; norms and biases do not decay
-    optim.clip_norm = 0.0  # global norm that the gradient of a step is cut to; 0: as it is
-    optim.ema_decay = 0.0  # of the moving average of the weights, such as 0.999, which is then what is scored; 0: none
+    config.optim = _optim()
 
     config.train = train = ConfigDict()
     train.batch_size = 16  # slices per step over all devices; must be divisible by their number
@@ -100,3 +84,31 @@ def _data() -> ConfigDict:
     data.case_seconds = 600.0  # time limit for one volume
     data.placement = 'auto'  # where the training slices lie: 'host', 'device', or 'auto' (device, if they fit easily)
     return data
+
+
+def _loss() -> ConfigDict:
+    """What is minimised: computed per image, then averaged over the images of a batch."""
+    loss = ConfigDict()
+    loss.name = 'bce'  # 'bce', 'dice' (soft, with squares), 'dice_bce' (their sum), 'focal' or 'tversky'
+    loss.focal_alpha = 0.25  # of 'focal': weight of foreground; background has 1 - alpha (Lin et al., 2017)
+    loss.focal_gamma = 2.0  # of 'focal': how little a pixel counts that is right already
+    loss.tversky_alpha = 0.3  # of 'tversky': weight of false positives (Salehi et al., 2017)
+    loss.tversky_beta = 0.7  # of 'tversky': weight of false negatives
+    return loss
+
+
+def _optim() -> ConfigDict:
+    """How it is minimised."""
+    optim = ConfigDict()
+    optim.name = 'adam'  # 'adam', 'adamw' (decoupled weight decay) or 'sgd' (Nesterov's momentum)
+    optim.learning_rate = 1e-3  # the peak
+    optim.warmup_epochs = 1.0  # linear rise from zero
+    optim.schedule = 'cosine'  # after warm-up: 'constant', or 'cosine' or 'polynomial' down to zero at train.epochs
+    optim.power = 0.9  # of 'polynomial': the part of training that is left, to this power
+    optim.b1 = 0.9  # of 'adam', 'adamw': decay of the gradient's running mean
+    optim.b2 = 0.999  # of 'adam', 'adamw': decay of its running mean square
+    optim.momentum = 0.9  # of 'sgd'
+    optim.weight_decay = 0.0  # of 'adamw', such as 0.01, and 'sgd'; norms and biases do not decay
+    optim.clip_norm = 0.0  # global norm that the gradient of a step is cut to; 0: as it is
+    optim.ema_decay = 0.0  # of the moving average of the weights, such as 0.999, which is then what is scored; 0: none
+    return optim

@@ -219,7 +219,7 @@ COMMANDS = {
             'json': Flag('write what was found as JSON to this file, without a value to the terminal', '', bare='-'),
             'sheet': Flag('write a picture of every case with its outlines to this PNG', '', bare='inspect.png'),
             'augment': Flag(
-                'write what the augmentation does to these slices to this PNG', '', bare='augmentation.png'
+                'draw what the augmentation does to these slices, to this PNG', '', bare='augmentation.png'
             ),
         },
         _inspect,

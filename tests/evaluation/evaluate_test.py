@@ -12,9 +12,8 @@ from liver_jax.errors import UserError
 from liver_jax.evaluation.evaluate import Evaluator, score_empty
 from liver_jax.evaluation.scores import summarise
 from liver_jax.metrics.ssim import ssim_masks
-from liver_jax.models import build_model
 from liver_jax.runtime.mesh import make_mesh
-from liver_jax.training.optim import make_optimizer, make_schedule
+from liver_jax.training.recipe import make_recipe
 from liver_jax.training.state import init_state
 
 
@@ -25,9 +24,8 @@ def store(config):
 
 @pytest.fixture(scope='module')
 def network(config):
-    model = build_model(config.model)
-    schedule = make_schedule(config.optim, 1, 1)
-    return model, init_state(model, make_optimizer(config.optim, schedule), 32, 0, make_mesh()).variables
+    recipe = make_recipe(config, 1)
+    return recipe.model, init_state(recipe, 32, 0, make_mesh()).variables
 
 
 def evaluator(config, store, network, rows, batch_size=8, devices=8, threshold=0.02):

@@ -12,9 +12,8 @@ from liver_jax.data.volumes import open_scan, read_case
 from liver_jax.errors import UserError
 from liver_jax.evaluation.run import Run
 from liver_jax.evaluation.volumes import Predictor, make_predictor, predict_scan, to_native
-from liver_jax.models import build_model
 from liver_jax.runtime.mesh import make_mesh
-from liver_jax.training.optim import make_optimizer, make_schedule
+from liver_jax.training.recipe import make_recipe
 from liver_jax.training.state import init_state
 from orientations import ORIENTATIONS, oblique, orientation_affine
 
@@ -33,9 +32,8 @@ def network(config, devices: int, batch_size: int) -> Run:
         eval=dataclasses.replace(config.eval, batch_size=batch_size),
         model=dataclasses.replace(config.model, prior=0.5),
     )
-    model, mesh = build_model(config.model), make_mesh(devices)
-    optimizer = make_optimizer(config.optim, make_schedule(config.optim, 1, 1))
-    return Run(config, model, mesh, 0, init_state(model, optimizer, 32, 0, mesh).variables, '')
+    mesh, recipe = make_mesh(devices), make_recipe(config, 1)
+    return Run(config, recipe.model, mesh, 0, init_state(recipe, 32, 0, mesh).variables, '')
 
 
 def save(folder, array, affine, labels=False) -> Case:
