@@ -218,9 +218,7 @@ COMMANDS = {
             'config': Flag(f'{CONFIG.help}; says where patients come from', DEFAULT_CONFIG),
             'json': Flag('write what was found as JSON to this file, without a value to the terminal', '', bare='-'),
             'sheet': Flag('write a picture of every case with its outlines to this PNG', '', bare='inspect.png'),
-            'augment': Flag(
-                'draw what the augmentation does to these slices, to this PNG', '', bare='augmentation.png'
-            ),
+            'augment': Flag('draw the augmentation of these slices to this PNG', '', bare='augmentation.png'),
         },
         _inspect,
         word='dir',
