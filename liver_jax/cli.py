@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import textwrap
+import traceback
 from typing import NoReturn
 
 from liver_jax import __version__
@@ -12,6 +13,7 @@ from liver_jax.cli_flags import parse_flags, show_help
 from liver_jax.commands import COMMANDS
 from liver_jax.config_fields import unknown_name
 from liver_jax.errors import UserError
+from liver_jax.runtime.distributed import end_together, is_first, place
 from liver_jax.runtime.interrupt import RESUME_CODE, Interrupted
 
 
@@ -24,21 +26,34 @@ def main() -> NoReturn:
     try:
         sys.exit(_main(sys.argv[1:]))
     except UserError as error:
-        print(f'liver-jax: {error}', file=sys.stderr)
-        sys.exit(2)
+        _end(2, f'liver-jax: {error}')
     except Interrupted as error:
-        print(f'liver-jax: {error}; the same command goes on', file=sys.stderr)
-        sys.exit(RESUME_CODE)
+        _end(RESUME_CODE, f'liver-jax: {error}; the same command goes on')
     except BrokenPipeError:  # of `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         where = f'{error.filename}: ' if error.filename else ''
-        print(f'liver-jax: {where}{error.strerror or error}', file=sys.stderr)
-        sys.exit(2)
+        _end(2, f'liver-jax: {where}{error.strerror or error}')
     except KeyboardInterrupt:
-        print('liver-jax: interrupted', file=sys.stderr)
-        sys.exit(130)
+        _end(130, 'liver-jax: interrupted')
+    except Exception:
+        if place()[1] == 1:
+            raise
+        _end(1, traceback.format_exc())
+
+
+def _end(code: int, words: str) -> NoReturn:
+    """Say why, and exit. Of several processes that end together the first one says it; one that ends alone does not
+    wait for the others, which would wait for it.
+    """
+    together = end_together('error')
+    if is_first() or not together:
+        print(words, file=sys.stderr, flush=True)
+    if not together:
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _main(arguments: list[str]) -> int:

@@ -1,6 +1,7 @@
 """Flags of one command: parsing with absl and ml_collections, errors in one line, help."""
 
 import dataclasses
+import math
 import shutil
 import sys
 import textwrap
@@ -105,6 +106,25 @@ def _spelt_out(command: Command, arguments: list[str]) -> list[str]:
 def config_of(values: FlagValues) -> Config:
     """The checked config of the flag --config."""
     return config_from(values.config.to_dict())
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """Number and count of a flag `i/n`."""
+    number, _, count = text.partition('/')
+    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        raise UserError(f'--shard={text}: expected i/n with i from 0 to n - 1, such as 0/4')
+    return int(number), int(count)
+
+
+def millilitres_of(text: str) -> float:
+    """Of the flag --min_ml."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise UserError(f'--min_ml={text}: expected millilitres, such as 0.05')
+    return value
 
 
 def show_help(name: str, command: Command) -> None:

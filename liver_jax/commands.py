@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import shutil
 import signal
 import sys
@@ -10,9 +9,10 @@ from pathlib import Path
 
 from absl.flags import FlagValues
 
-from liver_jax.cli_flags import Command, Flag, config_of, parse_flags
+from liver_jax.cli_flags import Command, Flag, config_of, millilitres_of, parse_flags, shard_of
 from liver_jax.config import Config
 from liver_jax.errors import UserError
+from liver_jax.runtime.distributed import initialise, is_first, on_first
 from liver_jax.runtime.interrupt import Interrupted
 
 CONFIG = Flag('a config file, such as configs/lits.py; override a field with --config.data.raw=PATH')
@@ -33,7 +33,7 @@ def _prepare(values: FlagValues) -> None:
     config = config_of(values).data
     if values.shard and values.merge:
         raise UserError('--shard and --merge were both given; expected --merge alone, once all shards are done')
-    shard = _shard(values.shard) if values.shard else None
+    shard = shard_of(values.shard) if values.shard else None
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's wish is like Ctrl-C
         made = prepare(config, shard, values.merge)
@@ -42,13 +42,6 @@ def _prepare(values: FlagValues) -> None:
     print(f'shard {values.shard}: {made}' if shard else f'slice store: {made}')
     if shard:
         print('once all are done: the same command with --merge')
-
-
-def _shard(text: str) -> tuple[int, int]:
-    number, _, count = text.partition('/')
-    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
-        raise UserError(f'--shard={text}: expected i/n with i from 0 to n - 1, such as 0/4')
-    return int(number), int(count)
 
 
 def _inspect(values: FlagValues) -> None:
@@ -80,15 +73,20 @@ def _inspect(values: FlagValues) -> None:
 
 
 def _train(values: FlagValues) -> None:
-    _start_jax(config_of(values).train.deterministic)
+    _start_jax(config_of(values).train.deterministic, together=True)
     from liver_jax.training.loop import train
 
     workdir = train(config_of(values), _path(values.workdir))
-    print(f'trained: {workdir}\nscore it with: liver-jax evaluate --workdir={workdir}')
+    if is_first():
+        print(f'trained: {workdir}\nscore it with: liver-jax evaluate --workdir={workdir}')
 
 
 def _evaluate(values: FlagValues) -> None:
-    _start_jax()
+    _start_jax(together=True)
+    on_first(lambda: _evaluate_here(values))
+
+
+def _evaluate_here(values: FlagValues) -> None:
     from liver_jax.evaluation.results import evaluate_run
     from liver_jax.report.panel_table import panel_text
     from liver_jax.report.tables import evaluation_text
@@ -126,7 +124,7 @@ def _predict(values: FlagValues) -> None:
     from liver_jax.evaluation.segment import Options
     from liver_jax.runtime.run_folder import write_json
 
-    options = Options(values.flips, _millilitres(values.min_ml), values.largest_component, values.probabilities)
+    options = Options(values.flips, millilitres_of(values.min_ml), values.largest_component, values.probabilities)
     output = _path(values.output)
     liver = _path(values.liver_workdir) if values.liver_workdir else None
     manifest = predict(_path(values.workdir), _path(values.input), output, values.checkpoint, options, liver)
@@ -142,21 +140,13 @@ def _predict(values: FlagValues) -> None:
         raise UserError(f'{len(failed)} of {len(manifest["cases"])} scans failed: {failed[0]["error"]}{rest}')
 
 
-def _millilitres(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < math.inf:
-        raise UserError(f'--min_ml={text}: expected millilitres, such as 0.05')
-    return value
-
-
 def _compare(values: FlagValues) -> None:
-    _start_jax(config_of(values).train.deterministic)
+    _start_jax(config_of(values).train.deterministic, together=True)
     from liver_jax.compare import compare
 
-    print(compare(config_of(values), _path(values.workdir), shutil.get_terminal_size().columns))
+    table = compare(config_of(values), _path(values.workdir), shutil.get_terminal_size().columns)
+    if is_first():
+        print(table)
 
 
 def _report(values: FlagValues) -> None:
@@ -193,12 +183,15 @@ def _path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def _start_jax(deterministic: bool = False) -> None:
+def _start_jax(deterministic: bool = False, together: bool = False) -> None:
+    """With `together` the processes of a job, where it has several, do it as one."""
     from liver_jax.runtime import compile_cache, determinism
 
     compile_cache.use_compile_cache()
     if deterministic:
         determinism.request_determinism()
+    if together:
+        initialise()
 
 
 COMMANDS = {

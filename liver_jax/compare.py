@@ -3,12 +3,14 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from liver_jax.config import Config
+from liver_jax.data.layouts import Case
 from liver_jax.data.prepare import prepare
 from liver_jax.data.splits import make_split
 from liver_jax.data.store import SliceStore
@@ -20,12 +22,13 @@ from liver_jax.evaluation.summary import join_scores, summarise_assessments
 from liver_jax.files import write_atomically
 from liver_jax.metrics.overlap import EMPTY_RULE, overlap_scores
 from liver_jax.models import DISPLAY_NAMES, build_model, describe_model
-from liver_jax.pairs import Outcome, plan_pairs, run_pair
+from liver_jax.pairs import Outcome, Pair, plan_pairs, score_pair, train_pair
 from liver_jax.report.curves import draw_curves
 from liver_jax.report.panel_table import panel_markdown, panel_text
 from liver_jax.report.panels import Panel, draw_panels
 from liver_jax.report.reliability import draw_reliability
 from liver_jax.report.tables import comparison_markdown, comparison_text
+from liver_jax.runtime.distributed import on_first
 from liver_jax.runtime.run_folder import open_run, write_json
 from liver_jax.runtime.telemetry import read_history
 
@@ -39,27 +42,47 @@ def compare(config: Config, workdir: Path, width: int) -> str:
 
     Writes `comparison.json`, `comparison.md` and `figures/` in `workdir`, a run folder per network below it. With
     several seeds or folds each pair has such a folder of its own, and `workdir` has all of them together. A finished
-    network is not trained again, a broken-off one goes on.
+    network is not trained again, a broken-off one goes on. Of several processes all train, and process 0 does the rest;
+    the others return an empty text.
     """
-    if Path(config.data.raw).is_dir() or not Path(config.data.store).exists():
-        prepare(config.data)
-    elif config.data.raw:
-        log.warning('%s is gone; going on with the slices in %s', config.data.raw, config.data.store)
+    on_first(lambda: _prepare(config))
     store = open_store(config, with_volumes=True)
     pairs = plan_pairs(config, workdir)
     for pair in pairs[0]:  # before the run folder is made: what cannot be split leaves nothing behind
         make_split(store, pair.config.split)
-    open_run(workdir, dataclasses.replace(config, model=pairs[0][0].config.model))  # model.name means nothing here
+    unnamed = dataclasses.replace(config, model=pairs[0][0].config.model)  # model.name means nothing here
+    on_first(lambda: open_run(workdir, unnamed))
     scans, note = find_scans(store, config.data)
     if note:
         log.info('%s', note)
     outcomes: list[list[Outcome]] = [[] for _ in pairs]
     for number, seed in enumerate(pairs):
         for pair in seed:
-            outcomes[number].append(run_pair(pair, store, scans, note))
-            if pair.folder != workdir:
-                open_run(pair.folder, pair.config)
-                _write(pair.folder, _comparison(pair.config, store, [outcomes[number][-1:]], note))
+            train_pair(pair, store)
+            outcome = on_first(partial(_score, pair, workdir, store, scans, note))
+            if outcome:
+                outcomes[number].append(outcome)
+    return on_first(lambda: _conclude(config, workdir, store, outcomes, note, width)) or ''
+
+
+def _prepare(config: Config) -> None:
+    if Path(config.data.raw).is_dir() or not Path(config.data.store).exists():
+        prepare(config.data)
+    elif config.data.raw:
+        log.warning('%s is gone; going on with the slices in %s', config.data.raw, config.data.store)
+
+
+def _score(pair: Pair, workdir: Path, store: SliceStore, scans: dict[str, Case] | None, note: str) -> Outcome:
+    """Score a pair; one that has a folder of its own gets its comparison there."""
+    outcome = score_pair(pair, store, scans, note)
+    if pair.folder != workdir:
+        open_run(pair.folder, pair.config)
+        _write(pair.folder, _comparison(pair.config, store, [[outcome]], note))
+    return outcome
+
+
+def _conclude(config: Config, workdir: Path, store: SliceStore, outcomes: Outcomes, note: str, width: int) -> str:
+    """Write the comparison of all pairs; returns the tables."""
     comparison = _comparison(config, store, outcomes, note)
     _write(workdir, comparison)
     _draw(workdir, store, outcomes[0][0], comparison)

@@ -21,6 +21,7 @@ from liver_jax.evaluation.run import Run, about_part, describe_results, load_run
 from liver_jax.evaluation.scans import make_part
 from liver_jax.evaluation.scores import ImageScores
 from liver_jax.evaluation.volumes import make_predictor
+from liver_jax.runtime.distributed import first_before_others
 from liver_jax.runtime.run_folder import write_json
 from liver_jax.training.loop import model_line, train
 
@@ -57,19 +58,26 @@ def plan_pairs(config: Config, workdir: Path) -> list[list[Pair]]:
     return [[_pair(config, workdir, seed, fold) for fold in range(max(config.compare.folds, 1))] for seed in seeds]
 
 
-def run_pair(pair: Pair, store: SliceStore, scans: dict[str, Case] | None, note: str) -> Outcome:
-    """Train what is not trained yet, score both best checkpoints on the test part of the split.
+def train_pair(pair: Pair, store: SliceStore) -> None:
+    """Train what is not trained yet, in all processes of the job."""
+    with first_before_others():
+        split = load_or_make_split(pair.folder / 'split.json', store, pair.config.split)
+        for name, config in pair.networks.items():
+            _share_split(split, pair.folder / name / 'split.json')
+            log.info('%s', model_line(config))
+    for name, config in pair.networks.items():
+        train(config, pair.folder / name)
+
+
+def score_pair(pair: Pair, store: SliceStore, scans: dict[str, Case] | None, note: str) -> Outcome:
+    """Score both best checkpoints on the test part of the split, in one process.
 
     `scans` and `note` are those of `find_scans`.
     """
     split = load_or_make_split(pair.folder / 'split.json', store, pair.config.split)
-    for name, config in pair.networks.items():
-        _share_split(split, pair.folder / name / 'split.json')
-        log.info('%s', model_line(config))
     runs: dict[str, Run] = {}
     scores: dict[str, ImageScores] = {}
-    for name, config in pair.networks.items():
-        train(config, pair.folder / name)
+    for name in pair.networks:
         runs[name] = load_run(pair.folder / name)
         check_trained_on(pair.folder / 'split.json', split, runs[name].split)
         scores[name] = runs[name].evaluator(store, split.rows['test']).run(runs[name].variables)

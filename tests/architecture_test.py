@@ -21,7 +21,7 @@ FLOORS = {
 KNOWS_NOTHING_OF_OURS = ('errors', 'models', 'metrics')
 SOLE_IMPORTERS = {
     'nibabel': 'data/formats/nifti.py',
-    'orbax': 'runtime/checkpoint.py',
+    'orbax': 'runtime/checkpoint.py',  # and its barrier, which waits longer than a collective, in runtime/distributed.py
     'tensorboardX': 'runtime/telemetry.py',
     'skimage': 'metrics/ssim.py',
     'pydicom': 'data/formats/dicom_files.py',
@@ -69,8 +69,10 @@ def test_every_room_has_its_floor():
 
 @pytest.mark.parametrize(('library', 'file'), SOLE_IMPORTERS.items())
 def test_one_importer_each(library, file):
-    importers = [path for path in FILES if any(name.split('.')[0] == library for name in imports(path))]
-    assert importers == [PACKAGE / file]
+    importers = {path for path in FILES if any(name.split('.')[0] == library for name in imports(path))}
+    if library == 'orbax':
+        importers.remove(PACKAGE / 'runtime' / 'distributed.py')
+    assert importers == {PACKAGE / file}
 
 
 @pytest.mark.parametrize('path', WORKER_MODULES, ids=lambda path: path.stem)

@@ -18,7 +18,7 @@ from liver_jax.evaluation.scores import ImageScores
 from liver_jax.metrics.losses import LossFn, binary_cross_entropy
 from liver_jax.metrics.overlap import Counts, count_pixels
 from liver_jax.metrics.ssim import ssim_masks
-from liver_jax.runtime.mesh import batch_sharding, check_divisible, put_batch, replicated
+from liver_jax.runtime.mesh import batch_sharding, check_divisible, put_whole, replicated
 
 HALF = 128  # of 0..255: a pixel at least half covered belongs to the reference mask
 QUEUED = 1024  # slices that may wait for their SSIM
@@ -46,7 +46,7 @@ class Evaluator:
         self._step = jax.jit(
             partial(_eval_step, model, config.threshold, loss),
             in_shardings=(replicated(mesh), batch_sharding(mesh)),
-            out_shardings=batch_sharding(mesh),
+            out_shardings=replicated(mesh),  # so that every process has the numbers of the whole batch
         )
 
     def run(self, variables: Variables) -> ImageScores:
@@ -76,7 +76,7 @@ class Evaluator:
         waiting = None
         batches = iter(eval_batches(self._store, self._rows, self._target, self._batch_size))
         for batch in batches:
-            device = put_batch({'image': batch['image'], 'mask': batch['mask']}, self._mesh)
+            device = {name: put_whole(batch[name], batch_sharding(self._mesh)) for name in ('image', 'mask')}
             dispatched = self._step(variables, device), batch['mask'] >= HALF, batch['valid']
             if waiting:
                 yield jax.device_get(waiting[0]), *waiting[1:]

@@ -20,7 +20,7 @@ from liver_jax.metrics.losses import make_loss
 from liver_jax.metrics.overlap import EMPTY_RULE
 from liver_jax.models import build_model
 from liver_jax.runtime.checkpoint import Checkpoints, abstract
-from liver_jax.runtime.mesh import make_mesh, replicated
+from liver_jax.runtime.mesh import own_mesh, replicated
 from liver_jax.runtime.run_folder import read_run_config
 
 
@@ -43,7 +43,7 @@ class Run:
 
 
 def load_run(workdir: Path, checkpoint: str = 'best') -> Run:
-    """Config, network and parameters of a run; `checkpoint` is 'best', 'latest' or a step.
+    """A run as its folder has it, on the devices of this process; `checkpoint` is 'best', 'latest' or a step.
 
     Raises:
         UserError: no such run or checkpoint.
@@ -52,7 +52,7 @@ def load_run(workdir: Path, checkpoint: str = 'best') -> Run:
     folder = workdir / 'checkpoints'
     if not folder.is_dir():
         raise UserError(f'{folder}: no checkpoints there; expected a run that finished its first epoch')
-    model, mesh = build_model(config.model), make_mesh()
+    model, mesh = build_model(config.model), own_mesh()
     like = abstract(variables_shape(model, config.data.image_size), replicated(mesh))
     with Checkpoints(folder, read_only=True) as checkpoints:
         step = checkpoints.find(checkpoint)

@@ -6,6 +6,7 @@ stopping, best step, digest of the split) and `about` (the config, the environme
 """
 
 import gc
+import itertools
 import json
 import logging
 import shutil
@@ -22,9 +23,11 @@ from orbax.checkpoint import checkpoint_managers
 
 from liver_jax.errors import UserError
 from liver_jax.files import write_atomically
+from liver_jax.runtime.distributed import first_before_others, in_all, is_first, place
 
 log = logging.getLogger(__name__)
 _DISK_FAULTS = ('No space left on device', 'Disk quota exceeded', 'Read-only file system', 'Input/output error')
+_OPENED = itertools.count()  # orbax wants names of its own for every manager
 Tree = Any
 Result = TypeVar('Result')
 
@@ -37,7 +40,10 @@ class Checkpoints:
     """The checkpoints of one run, in `folder`. Use as a context manager: leaving waits for the last save."""
 
     def __init__(self, folder: Path, read_only: bool = False) -> None:
-        """Open the folder, or create it. One who is to write there alone may; others are `read_only`."""
+        """Open the folder, or create it. One who is to write there alone may; others are `read_only`.
+
+        Of several processes all open it together, but a `read_only` one is of this process alone.
+        """
         self._folder, self._read_only = folder.absolute(), read_only
         self._keep = _NewestAndBest()
         self._manager = self._open()
@@ -61,7 +67,8 @@ class Checkpoints:
         """
         self.wait()
         if step in self._manager.all_steps():
-            write_atomically(self._folder / str(step) / 'progress' / 'metadata', json.dumps(_sealed(progress)))
+            if is_first():
+                write_atomically(self._folder / str(step) / 'progress' / 'metadata', json.dumps(_sealed(progress)))
             return
         self._keep.best[step] = progress['best_step']
         sums = {'model': _checksum(model), 'optimizer': _checksum(optimizer)}
@@ -78,13 +85,17 @@ class Checkpoints:
 
     def wait(self) -> bool:
         """Wait for the save under way; whether it is whole. One that failed is told of and cleared away."""
+        failure = Exception('in another process')
         try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
+            whole = True
         except Exception as error:  # whatever orbax makes of a full disk
-            self._give_up(error)
-            return False
-        return True
+            whole, failure = False, error
+        if self._read_only or in_all(whole):
+            return True
+        self._give_up(failure)
+        return False
 
     def steps(self) -> list[int]:
         """Steps of all whole checkpoints, the newest last."""
@@ -166,11 +177,17 @@ class Checkpoints:
         return self._json(step, 'about')
 
     def _open(self) -> ocp.CheckpointManager:
-        if not self._read_only:
+        if not self._read_only and is_first():
             for torn in self._folder.glob('*.orbax-checkpoint-tmp*'):
                 shutil.rmtree(torn, ignore_errors=True)  # of a run that was killed; it takes room
+        own = place()[0]
+        alone = ocp.options.MultiprocessingOptions(own, {own}, f'alone-{next(_OPENED)}')
+        together = ocp.options.MultiprocessingOptions()
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._keep, create=not self._read_only, read_only=self._read_only
+            preservation_policy=self._keep,
+            create=not self._read_only,
+            read_only=self._read_only,
+            multiprocessing_options=alone if self._read_only else together,
         )
         return ocp.CheckpointManager(self._folder, options=options)
 
@@ -182,8 +199,10 @@ class Checkpoints:
 
     def _put_aside(self, step: int) -> Path:
         aside = self._folder / f'damaged-{step}'
-        shutil.rmtree(aside, ignore_errors=True)
-        (self._folder / str(step)).rename(aside)
+        with first_before_others():
+            if is_first():
+                shutil.rmtree(aside, ignore_errors=True)
+                (self._folder / str(step)).rename(aside)
         self._manager.reload()
         return aside
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from liver_jax.runtime.distributed import agreed, place
+
 log = logging.getLogger(__name__)
 RESUME_CODE = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on where it stopped
 
@@ -22,7 +24,7 @@ class StopRequest:
 
     def reached(self) -> bool:
         """Whether to save and stop here; asked at safe points, the same ones in all processes."""
-        return self.requested
+        return bool(agreed(self.requested)) if place()[1] > 1 else self.requested
 
 
 @contextmanager

@@ -19,15 +19,19 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
 from liver_jax.files import Appended, write_atomically
+from liver_jax.runtime.distributed import is_first
 
 VALIDATION = 'val/'  # the scores of a validation are named so
 
 
 class Telemetry:
-    """Writes `WORKDIR/tensorboard` and `WORKDIR/metrics.jsonl`. Use as a context manager."""
+    """Writes `WORKDIR/tensorboard` and `WORKDIR/metrics.jsonl`, in process 0. Use as a context manager."""
 
     def __init__(self, workdir: Path, step: int, validated: bool = True) -> None:
         """Open for a run that goes on after `step`, and after its validation if `validated`; drop what lies beyond."""
+        self._rows: Appended | None = None
+        if not is_first():
+            return
         rows = workdir / 'metrics.jsonl'
         kept = [row for row in read_history(workdir) if _is_past(int(row['step']), row, step, validated)]
         write_atomically(rows, ''.join(json.dumps(row) + '\n' for row in kept))
@@ -50,11 +54,14 @@ class Telemetry:
 
     def __exit__(self, *_: object) -> None:
         """Close the files."""
-        self._events.close()
-        self._rows.close()
+        if self._rows:
+            self._events.close()
+            self._rows.close()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Log the finite values at `step`."""
+        if not self._rows:
+            return
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         self._rows.write(json.dumps({'step': step, **finite}).encode() + b'\n')
         for name, value in finite.items():
@@ -62,7 +69,8 @@ class Telemetry:
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Log a picture uint8 [H, W, 3] at `step`."""
-        self._add(summary=summary.image(name, image, dataformats='HWC'), step=step)
+        if self._rows:
+            self._add(summary=summary.image(name, image, dataformats='HWC'), step=step)
 
     def _add(self, **fields: Any) -> None:
         data = Event(wall_time=time.time(), **fields).SerializeToString()

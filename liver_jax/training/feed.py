@@ -13,6 +13,7 @@ from liver_jax.data.clock import Clock
 from liver_jax.data.records import as_words
 from liver_jax.data.store import SliceStore
 from liver_jax.data.stream import train_batches
+from liver_jax.runtime.distributed import in_all, place
 from liver_jax.runtime.mesh import batch_sharding, put_batch
 from liver_jax.training.placement import ResidentSlices, fits_on_devices
 from liver_jax.training.waiting import Waiting
@@ -25,14 +26,14 @@ class Feed:
         """Raises UserError when the devices have no room for the slices that `data.placement` puts there."""
         self._mesh = mesh
         data = config.data
-        resident = fits_on_devices(data, len(rows), mesh.local_devices)
+        resident = in_all(fits_on_devices(data, len(rows), mesh.local_devices))  # or else programs would differ
         self.placement = 'device' if resident else 'host'
         self._slices = ResidentSlices(store, rows, data.target, mesh) if resident else None
         clock = Clock()
         self.waiting = Waiting(clock)
         self._stream = train_batches(
             store, rows, data.target, config.augment, config.train.batch_size, steps, config.seed,
-            gather=not resident, clock=clock, process=(jax.process_index(), jax.process_count()),
+            gather=not resident, clock=clock, process=place(),
         )  # fmt: skip
         self._augment = jax.jit(augment_records, static_argnames='layout', out_shardings=batch_sharding(mesh))
 

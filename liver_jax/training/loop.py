@@ -6,6 +6,7 @@ validation up to there, so a run that goes on from it repeats nothing and skips 
 
 import dataclasses
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from liver_jax.files import locked
 from liver_jax.models import DISPLAY_NAMES, build_model, describe_model
 from liver_jax.runtime.checkpoint import Checkpoints, abstract
 from liver_jax.runtime.determinism import check_determinism
+from liver_jax.runtime.distributed import first_before_others, is_first
 from liver_jax.runtime.environment import describe_environment, environment_changes
 from liver_jax.runtime.interrupt import Interrupted, StopRequest, watch_signals
-from liver_jax.runtime.mesh import check_divisible, make_mesh, replicated
+from liver_jax.runtime.mesh import check_divisible, make_mesh, put_whole, replicated
 from liver_jax.runtime.run_folder import check_trained_with, open_run
 from liver_jax.runtime.telemetry import Telemetry
 from liver_jax.training.early_stopping import EarlyStopping
@@ -56,10 +58,15 @@ def train(config: Config, workdir: Path) -> Path:
         check_divisible('eval.batch_size', config.eval.batch_size, mesh)
         store = open_store(config, with_volumes=True)
         make_split(store, config.split)  # before the run folder is made: what cannot be split leaves nothing behind
-        open_run(workdir, config)
-        split = load_or_make_split(workdir / 'split.json', store, config.split)
-        _announce(config, split, mesh.size)
-        with locked(workdir), Checkpoints(workdir / 'checkpoints') as checkpoints:
+        with ExitStack() as stack:
+            with first_before_others():
+                if is_first():
+                    open_run(workdir, config)
+                split = load_or_make_split(workdir / 'split.json', store, config.split)
+                if is_first():
+                    stack.enter_context(locked(workdir))
+            _announce(config, split, mesh.size)
+            checkpoints = stack.enter_context(Checkpoints(workdir / 'checkpoints'))
             run = _Run(config, workdir, store, split, mesh, checkpoints, stop)
             if run.finished:
                 log.info('%s: already finished at step %d', workdir, run.step)
@@ -117,7 +124,7 @@ class _Run:
         meter = Meter(self.workdir, self.config.train.batch_size, self.progress.losses)
         bar = tqdm(
             total=self.total, initial=self.step, desc=DISPLAY_NAMES[self.config.model.name], unit='step',
-            disable=None, dynamic_ncols=True,
+            disable=None if is_first() else True, dynamic_ncols=True,
         )  # fmt: skip
         validated = self.progress.validated == self.step
         with Telemetry(self.workdir, self.step, validated) as telemetry, bar, logging_redirect_tqdm():
@@ -170,7 +177,7 @@ class _Run:
                 'the checkpoint is from another environment (%s); the last digits may differ', '; '.join(changes)
             )
         log.info('going on from step %d of %d', step, self.total)
-        count = jax.device_put(np.int32(step), replicated(self.mesh))
+        count = put_whole(np.array(step, np.int32), replicated(self.mesh))
         return join_state(count, variables, unscored)
 
     def _validate(self, state: TrainState, telemetry: Telemetry) -> None:

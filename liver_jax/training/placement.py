@@ -10,7 +10,7 @@ from jax.sharding import Mesh, PartitionSpec
 from liver_jax.config import DataConfig
 from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
-from liver_jax.runtime.mesh import replicated
+from liver_jax.runtime.mesh import put_whole, replicated
 
 log = logging.getLogger(__name__)
 EASILY = 4  # 'auto': the slices take at most one part in so many of the free memory
@@ -23,8 +23,8 @@ class ResidentSlices:
     def __init__(self, store: SliceStore, rows: np.ndarray, target: str, mesh: Mesh) -> None:
         """Raises UserError when a device has no room for them."""
         try:
-            self._images = jax.device_put(store.images(rows), replicated(mesh)).block_until_ready()
-            self._masks = jax.device_put(store.masks(rows, target), replicated(mesh)).block_until_ready()
+            self._images = put_whole(store.images(rows), replicated(mesh)).block_until_ready()
+            self._masks = put_whole(store.masks(rows, target), replicated(mesh)).block_until_ready()
         except jax.errors.JaxRuntimeError as error:
             if 'RESOURCE_EXHAUSTED' not in str(error):
                 raise

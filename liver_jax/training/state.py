@@ -5,10 +5,11 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from liver_jax.runtime.mesh import replicated
+from liver_jax.runtime.mesh import put_whole, replicated
 from liver_jax.training.recipe import Recipe
 
 
@@ -49,8 +50,8 @@ def init_state(recipe: Recipe, image_size: int, seed: int, mesh: Mesh) -> TrainS
         average = {'params': params, 'batch_stats': batch_stats} if recipe.ema_decay else None
         return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, recipe.optimizer.init(params), average)
 
-    key = jax.device_put(jax.random.key(seed), replicated(mesh))
-    return jax.jit(init, out_shardings=replicated(mesh))(key)
+    key = put_whole(np.asarray(jax.random.key_data(jax.random.key(seed))), replicated(mesh))
+    return jax.jit(lambda data: init(jax.random.wrap_key_data(data)), out_shardings=replicated(mesh))(key)
 
 
 def join_state(step: jax.Array, variables: dict[str, Any], unscored: dict[str, Any]) -> TrainState:
