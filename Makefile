@@ -1,4 +1,4 @@
-# make demo: everything on synthetic CT, from nothing to the table. make test: the tests. make setup: only .venv.
+# make demo: everything on synthetic CT, from nothing to the table. make test: the tests (make test-long: those that take minutes). make setup: only .venv.
 # make viewer: the 3D viewer for reports (needs npm).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -8,7 +8,7 @@ RAW ?= PATH
 
 VIEWER := liver_jax/report/assets/viewer
 
-.PHONY: setup demo viewer test lint clean
+.PHONY: setup demo viewer test test-long lint clean
 
 setup: .venv/ready
 
@@ -41,6 +41,10 @@ $(VIEWER)/niivue.umd.js: $(VIEWER)/package-lock.json
 
 test: setup
 	@$(BIN)/python -m pytest
+
+# What takes minutes: many processes, many kills, SLURM.
+test-long: setup
+	@$(BIN)/python -m pytest -m long
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

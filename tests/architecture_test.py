@@ -21,7 +21,7 @@ FLOORS = {
 KNOWS_NOTHING_OF_OURS = ('errors', 'models', 'metrics')
 SOLE_IMPORTERS = {
     'nibabel': 'data/formats/nifti.py',
-    'orbax': 'runtime/checkpoint.py',  # and its barrier, which waits longer than a collective, in runtime/distributed.py
+    'orbax': 'runtime/checkpoint.py',
     'tensorboardX': 'runtime/telemetry.py',
     'skimage': 'metrics/ssim.py',
     'pydicom': 'data/formats/dicom_files.py',

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -63,8 +64,7 @@ def initialise() -> None:
         raise UserError(
             f'{_words(arguments)}: {error}; expected all processes to be started and able to meet'
         ) from error
-    # JAX has put its handler of SIGTERM in the place of ours. Ours stays, and calls that of JAX to have all stop.
-    _Job.notify = ctypes.CFUNCTYPE(None, ctypes.c_int)(libc.signal(signal.SIGTERM, ours))
+    _Job.notify = _take_handler(libc, ours)
     _Job.index, _Job.count = jax.process_index(), jax.process_count()
     if not is_first():
         logging.getLogger('liver_jax').setLevel(logging.ERROR)
@@ -144,6 +144,18 @@ def end_together(why: str) -> bool:
     except Exception:  # whatever JAX raises when the others do not come, or are gone
         return False
     return True
+
+
+def _take_handler(libc: Any, ours: int | None) -> Callable[[int], None] | None:
+    """JAX puts its handler of SIGTERM in the place of ours, from a thread of its own. Ours comes back, and calls that of
+    JAX to have all processes stop. None where JAX has none.
+    """
+    for _ in range(300):
+        theirs = libc.signal(signal.SIGTERM, ours)
+        if theirs != ours:
+            return ctypes.CFUNCTYPE(None, ctypes.c_int)(theirs)
+        time.sleep(0.01)
+    return None
 
 
 def _job_of(environment: Any) -> dict[str, Any] | None:

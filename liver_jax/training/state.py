@@ -50,7 +50,9 @@ def init_state(recipe: Recipe, image_size: int, seed: int, mesh: Mesh) -> TrainS
         average = {'params': params, 'batch_stats': batch_stats} if recipe.ema_decay else None
         return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, recipe.optimizer.init(params), average)
 
-    key = put_whole(np.asarray(jax.random.key_data(jax.random.key(seed))), replicated(mesh))
+    with jax.ensure_compile_time_eval():  # its shapes alone may be asked for
+        words = np.asarray(jax.random.key_data(jax.random.key(seed)))
+    key = put_whole(words, replicated(mesh))
     return jax.jit(lambda data: init(jax.random.wrap_key_data(data)), out_shardings=replicated(mesh))(key)
 
 
