@@ -34,6 +34,7 @@ from liver_jax.training.feed import Feed
 from liver_jax.training.meter import Meter, NotFinite
 from liver_jax.training.progress import Progress
 from liver_jax.training.recipe import make_recipe
+from liver_jax.training.recorder import Recorder, go_back
 from liver_jax.training.state import TrainState, init_state, join_state
 from liver_jax.training.step import StepFn, make_train_step
 from liver_jax.training.validation import Validation
@@ -90,7 +91,7 @@ class _Run:
         self.step_fn: StepFn = make_train_step(self.recipe, mesh)
         self.validation = Validation(self.recipe.model, config, store, split, mesh)
         fresh = EarlyStopping(config.train.patience, config.train.min_delta)
-        self.progress = Progress({'next_index': 0}, fresh, split.digest)
+        self.progress = self.fresh = Progress({'next_index': 0}, fresh, split.digest)
         self.about = {'config': dataclasses.asdict(config), 'environment': describe_environment()}
         self.step = 0
         checkpoints.newest(self._continue)
@@ -142,7 +143,9 @@ class _Run:
                     meter.add(self.step, metrics)
                     display.advance()
             except NotFinite as bad:
-                raise self._not_finite(bad) from bad
+                held = state if bad.rows else None
+                del state, metrics  # room for the step to be looked at
+                raise self._not_finite(bad, held, feed) from bad
             finally:
                 feed.close()
         reason = 'no improvement' if self.progress.stopping.should_stop else 'all epochs done'
@@ -187,6 +190,7 @@ class _Run:
         return time.monotonic() - started
 
     def _save(self, state: TrainState, feed: Feed, meter: Meter) -> None:
+        meter.fetch()  # raises where a number was not finite: such a state is never saved
         self.progress = dataclasses.replace(self.progress, position=feed.get_state(), losses=meter.losses)
         self.checkpoints.save(self.step, state.variables, state.unscored, self.progress.to_json(), self.about)
 
@@ -197,12 +201,32 @@ class _Run:
         if meter.losses and due:
             display.row(self.step, meter, feed.waiting.percent())
 
-    def _not_finite(self, bad: NotFinite) -> UserError:
-        """The error that ends a run in which a number has become NaN or infinite; nothing of that state is saved."""
+    def _not_finite(self, bad: NotFinite, state: TrainState | None, feed: Feed) -> UserError:
+        """Record what has become NaN or infinite, in the validation of `state` or in a step; the error that tells it.
+
+        Nothing of that state was saved, nor will be.
+        """
+        recorder = Recorder(
+            self.workdir, self.config, self.recipe, self.mesh, self.store, self.split.rows['train'], self.epoch_steps
+        )
+        if state is not None:
+            record = recorder.validation(bad, state)
+        else:
+            bad, state = go_back(bad, lambda: self._start(feed), feed, self.step_fn, self.stop)
+            record = recorder.training(bad, state, feed)
         return UserError(
-            f'{self.workdir}: {bad}; this state is not saved; '
+            f'{self.workdir}: {bad}; this state is not saved; {record}; '
             'lower optim.learning_rate or look for volumes with extreme values, and use a new --workdir'
         )
+
+    def _start(self, feed: Feed) -> tuple[int, TrainState]:
+        """Stand at the newest checkpoint again, or at the beginning."""
+        self.checkpoints.wait()
+        self.step, self.progress = 0, self.fresh
+        self.checkpoints.newest(self._continue)
+        state = self._initial_state()
+        feed.set_state(self.progress.position)
+        return self.step, state
 
     def _warn_of_waiting(self, feed: Feed) -> None:
         """At the end of an epoch; what follows is counted anew."""

@@ -2,16 +2,20 @@
 
 import math
 import time
+from collections.abc import Sequence
 
 import jax
 
 
 class NotFinite(Exception):  # noqa: N818 (the loop turns it into the error that a user reads)
-    """A number of the step that led to `step` is NaN or infinite; `what` it is in words."""
+    """A number of the step that led to `step`, or of its validation, is NaN or infinite; `what` it is in words.
 
-    def __init__(self, what: str, value: float, step: int) -> None:
+    `rows` are those of the store that a validation gave such a number for, none of a training step.
+    """
+
+    def __init__(self, what: str, value: float, step: int, rows: Sequence[int] = ()) -> None:
         super().__init__(f'the {what} is {value} at step {step}')
-        self.what, self.value, self.step = what, value, step
+        self.what, self.value, self.step, self.rows = what, value, step, list(rows)
 
 
 class Meter:

@@ -28,7 +28,7 @@ class Validation:
     ) -> None:
         self._config, self._store = config, store
         self._overlay_name = 'val/overlay_split_by_slice_leaks' if split.warning else 'val/overlay'
-        rows = split.rows['val']
+        self._rows = rows = split.rows['val']
         self._shown = rows[np.unique(np.linspace(0, len(rows) - 1, PREVIEWS).astype(int))]  # evenly spread
         target = config.data.target
         self._all = Evaluator(model, store, rows, target, config.eval, mesh, make_loss(config.loss))
@@ -36,9 +36,11 @@ class Validation:
 
     def run(self, state: TrainState, step: int, telemetry: Telemetry) -> dict[str, float]:
         """The summary of the scores, logged at `step`; raises NotFinite when the loss is not."""
-        summary = summarise(self._all.run(state.variables))
+        scores = self._all.run(state.variables)
+        summary = summarise(scores)
         if not math.isfinite(summary['loss']):
-            raise NotFinite('validation loss', summary['loss'], step)
+            bad = self._rows[~np.isfinite(scores.loss)] if scores.loss is not None else self._rows
+            raise NotFinite('validation loss', summary['loss'], step, bad[: self._config.eval.batch_size].tolist())
         telemetry.scalars(step, {f'val/{name}': value for name, value in summary.items()})
         telemetry.image(step, self._overlay_name, self._picture(state))
         return summary
