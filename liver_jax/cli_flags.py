@@ -40,6 +40,9 @@ class Command:
     word: str = ''
 
 
+WORKDIR = Flag('the run folder, such as runs/first')
+
+
 def parse_flags(name: str, command: Command, arguments: list[str]) -> FlagValues:
     """The values of a command's flags.
 
@@ -105,6 +108,20 @@ def _spelt_out(command: Command, arguments: list[str]) -> list[str]:
 def config_of(values: FlagValues) -> Config:
     """The checked config of the flag --config."""
     return config_from(values.config.to_dict())
+
+
+def path_of(text: str) -> Path:
+    """The path that a flag's value means."""
+    return Path(text).expanduser()
+
+
+def start_jax(deterministic: bool = False) -> None:
+    """Before a command uses JAX: keep compiled programs, on request compute the same bits each time."""
+    from liver_jax.runtime import compile_cache, determinism
+
+    compile_cache.use_compile_cache()
+    if deterministic:
+        determinism.request_determinism()
 
 
 def show_help(name: str, command: Command) -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import jax
@@ -84,15 +83,19 @@ def _look_at(model: nn.Module, variables: Any, images: jax.Array, trees: Mapping
     """By layer: the greatest output of a forward pass, and the norms of trees that look like the parameters."""
     collections = ['intermediates', 'batch_stats']
     _, seen = model.apply(variables, images, train=train, mutable=collections, capture_intermediates=True)
-    outputs = _by_layer(
-        seen['intermediates'], partial(jnp.max, initial=0), drop=2
-    )  # of its path: __call__ and a number
+    outputs = _by_layer(seen['intermediates'], _greatest, drop=2)  # of its path: __call__ and a number
     norms = {name: _by_layer(tree, jnp.linalg.norm, drop=1) for name, tree in trees.items()}
     layers = {
         layer: {'output': outputs[layer], **{name: norm[layer] for name, norm in norms.items()}}
         for layer in norms['parameters']
     }
-    return {'images': jnp.stack([images.min((1, 2, 3)), images.max((1, 2, 3))], axis=1), 'layers': layers}
+    ranges = jnp.stack([-jax.vmap(_greatest)(-images), jax.vmap(_greatest)(images)], axis=1)
+    return {'images': ranges, 'layers': layers}
+
+
+def _greatest(x: jax.Array) -> jax.Array:
+    """The greatest value; NaN if there is one, which XLA's maximum on CPUs passes over."""
+    return jnp.where(jnp.isnan(x).any(), jnp.nan, x.max())
 
 
 def _by_layer(tree: Any, measure: Any, drop: int) -> dict[str, jax.Array]:

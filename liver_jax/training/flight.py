@@ -60,8 +60,7 @@ def read_flight(folder: Path) -> Flight:
     try:
         about = json.loads((folder / 'record.json').read_text())
         if about['format'] == FORMAT:
-            with np.load(folder / 'batch.npz') as batch, np.load(folder / 'state.npz') as state:
-                return Flight(about, dict(batch), dict(state))
+            return Flight(about, _read_arrays(folder / 'batch.npz'), _read_arrays(folder / 'state.npz'))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f'{folder}: a damaged flight record ({type(error).__name__}: {error}); copy it again'
@@ -102,6 +101,11 @@ def config_without_paths(config: Config) -> dict[str, Any]:
 def name_slices(store: SliceStore, rows: np.ndarray) -> list[dict[str, Any]]:
     """Case and index (from the feet) of rows of a store."""
     return [{'case': store.rows[row].case, 'slice': store.rows[row].index} for row in rows]
+
+
+def _read_arrays(path: Path) -> Arrays:
+    with open(path, 'rb') as file, np.load(file) as arrays:  # numpy leaves a file open that is no archive
+        return dict(arrays)
 
 
 def _place(path: Any) -> str:

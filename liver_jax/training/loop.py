@@ -209,14 +209,17 @@ class _Run:
         recorder = Recorder(
             self.workdir, self.config, self.recipe, self.mesh, self.store, self.split.rows['train'], self.epoch_steps
         )
-        if state is not None:
-            record = recorder.validation(bad, state)
-        else:
-            bad, state = go_back(bad, lambda: self._start(feed), feed, self.step_fn, self.stop)
-            record = recorder.training(bad, state, feed)
+        try:
+            if state is not None:
+                record = recorder.validation(bad, state)
+            else:
+                bad, state = go_back(bad, lambda: self._start(feed), feed, self.step_fn, self.stop)
+                record = recorder.training(bad, state, feed)
+        except jax.errors.JaxRuntimeError as error:  # such as no memory to look at the step
+            record = f'no flight record could be made ({str(error).splitlines()[0]})'
         return UserError(
-            f'{self.workdir}: {bad}; this state is not saved; {record}; '
-            'lower optim.learning_rate or look for volumes with extreme values, and use a new --workdir'
+            f'{self.workdir}: {bad}; this state is not saved; lower optim.learning_rate or look for volumes with '
+            f'extreme values, and use a new --workdir; {record}'
         )
 
     def _start(self, feed: Feed) -> tuple[int, TrainState]:

@@ -44,7 +44,8 @@ def describe(about: dict[str, Any], found: Found) -> str:
     """What went wrong, whether it did so again, where it began, the layers, the slices."""
     again = 'here all numbers are finite: NOT REPRODUCED' if all_finite(found) else 'reproduced'
     changes = environment_changes(about['environment'], describe_environment())
-    numbers = ', '.join(f'{name.replace("_", " ")} {value:.6g}' for name, value in found['numbers'].items())
+    names = sorted(found['numbers'], key=lambda name: name != 'loss')
+    numbers = ', '.join(f'{name.replace("_", " ")} {found["numbers"][name]:.6g}' for name in names)
     lines = [
         f'{about["kind"]} at step {about["step"]}: the {about["what"]} was {about["value"]}; {again}',
         f'recorded in another environment ({"; ".join(changes)})' if changes else 'in the same environment',
@@ -61,10 +62,10 @@ def describe(about: dict[str, Any], found: Found) -> str:
 def _beginnings(found: Found) -> list[str]:
     """Where each quantity first is not finite."""
     ways = [
-        ('parameters', False, 'parameters that are not finite before the step'),
+        ('parameters', False, 'first parameters that are not finite, from the image on'),
         ('output', False, 'first output that is not finite, from the image on'),
         ('gradient', True, 'first gradient that is not finite, from the loss back'),
-        ('update', True, 'update that is not finite'),
+        ('update', True, 'first update that is not finite, from the loss back'),
     ]
     layers = [(words, first_layer(found, name, backwards)) for name, backwards, words in ways]
     return [f'{words}: {layer}' for words, layer in layers if layer]

@@ -42,7 +42,7 @@ def saved(config, workdir):
     shapes = abstract(shapes, replicated(mesh))
     with Checkpoints(workdir / 'checkpoints') as checkpoints:
         step = checkpoints.latest_step()
-        variables, unscored, _ = checkpoints.restore(step, shapes.variables, shapes.unscored)
+        variables, unscored = checkpoints.restore(step, shapes.variables, shapes.unscored)
     rows = [{k: v for k, v in row.items() if not k.startswith('pace/')} for row in read_history(workdir)]
     return step, variables, unscored, rows
 
