@@ -1,7 +1,6 @@
 """Flags of one command: parsing with absl and ml_collections, errors in one line, help."""
 
 import dataclasses
-import math
 import shutil
 import sys
 import textwrap
@@ -39,6 +38,9 @@ class Command:
     flags: dict[str, Flag]
     run: Callable[[FlagValues], None]
     word: str = ''
+
+
+WORKDIR = Flag('the run folder, such as runs/first')
 
 
 def parse_flags(name: str, command: Command, arguments: list[str]) -> FlagValues:
@@ -108,23 +110,23 @@ def config_of(values: FlagValues) -> Config:
     return config_from(values.config.to_dict())
 
 
-def shard_of(text: str) -> tuple[int, int]:
-    """Number and count of a flag `i/n`."""
-    number, _, count = text.partition('/')
-    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
-        raise UserError(f'--shard={text}: expected i/n with i from 0 to n - 1, such as 0/4')
-    return int(number), int(count)
+def path_of(text: str) -> Path:
+    """The path that a flag's value means."""
+    return Path(text).expanduser()
 
 
-def millilitres_of(text: str) -> float:
-    """Of the flag --min_ml."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < math.inf:
-        raise UserError(f'--min_ml={text}: expected millilitres, such as 0.05')
-    return value
+def start_jax(deterministic: bool = False, together: bool = False) -> None:
+    """Before a command uses JAX: keep compiled programs, on request compute the same bits each time.
+
+    With `together` the processes of a job, where it has several, do it as one.
+    """
+    from liver_jax.runtime import compile_cache, determinism, distributed
+
+    compile_cache.use_compile_cache()
+    if deterministic:
+        determinism.request_determinism()
+    if together:
+        distributed.initialise()
 
 
 def show_help(name: str, command: Command) -> None:

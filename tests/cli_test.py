@@ -31,6 +31,7 @@ COMMANDS = {
         '--probabilities',
         '--json',
     ],
+    'replay': ['--record'],
     'compare': ['--config', '--workdir'],
     'report': ['--workdir', '--out'],
     'bench data': ['--config', '--json'],

@@ -147,8 +147,8 @@ def end_together(why: str) -> bool:
 
 
 def _take_handler(libc: Any, ours: int | None) -> Callable[[int], None] | None:
-    """JAX puts its handler of SIGTERM in the place of ours, from a thread of its own. Ours comes back, and calls that of
-    JAX to have all processes stop. None where JAX has none.
+    """JAX puts its handler of SIGTERM in the place of ours, from a thread of its own. Ours comes back, and calls JAX's
+    to have all processes stop. None where JAX has none.
     """
     for _ in range(300):
         theirs = libc.signal(signal.SIGTERM, ours)

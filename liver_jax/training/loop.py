@@ -6,20 +6,19 @@ validation up to there, so a run that goes on from it repeats nothing and skips 
 
 import dataclasses
 import logging
+import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from liver_jax.config import Config
 from liver_jax.data.certificate import check_trained_on
 from liver_jax.data.splits import Split, load_or_make_split, make_split
 from liver_jax.data.store import SliceStore
 from liver_jax.data.stream import steps_per_epoch
+from liver_jax.errors import UserError
 from liver_jax.evaluation.run import open_store
 from liver_jax.files import locked
 from liver_jax.models import DISPLAY_NAMES, build_model, describe_model
@@ -31,11 +30,13 @@ from liver_jax.runtime.interrupt import Interrupted, StopRequest, watch_signals
 from liver_jax.runtime.mesh import check_divisible, make_mesh, put_whole, replicated
 from liver_jax.runtime.run_folder import check_trained_with, open_run
 from liver_jax.runtime.telemetry import Telemetry
+from liver_jax.training.display import Display
 from liver_jax.training.early_stopping import EarlyStopping
 from liver_jax.training.feed import Feed
-from liver_jax.training.meter import Meter
+from liver_jax.training.meter import Meter, NotFinite
 from liver_jax.training.progress import Progress
 from liver_jax.training.recipe import make_recipe
+from liver_jax.training.recorder import Recorder, go_back
 from liver_jax.training.state import TrainState, init_state, join_state
 from liver_jax.training.step import StepFn, make_train_step
 from liver_jax.training.validation import Validation
@@ -95,9 +96,9 @@ class _Run:
         self.total = self.epoch_steps * config.train.epochs
         self.recipe = make_recipe(config, self.epoch_steps)
         self.step_fn: StepFn = make_train_step(self.recipe, mesh)
-        self.validation = Validation(self.recipe.model, config, store, split, mesh, workdir)
+        self.validation = Validation(self.recipe.model, config, store, split, mesh)
         fresh = EarlyStopping(config.train.patience, config.train.min_delta)
-        self.progress = Progress({'next_index': 0}, fresh, split.digest)
+        self.progress = self.fresh = Progress({'next_index': 0}, fresh, split.digest)
         self.about = {'config': dataclasses.asdict(config), 'environment': describe_environment()}
         self.step = 0
         checkpoints.newest(self._continue)
@@ -121,35 +122,37 @@ class _Run:
         log.info('compiling; with an empty cache this takes up to a minute')
         state, metrics = self._initial_state(), None
         feed.set_state(self.progress.position)
-        meter = Meter(self.workdir, self.config.train.batch_size, self.progress.losses)
-        bar = tqdm(
-            total=self.total, initial=self.step, desc=DISPLAY_NAMES[self.config.model.name], unit='step',
-            disable=None if is_first() else True, dynamic_ncols=True,
-        )  # fmt: skip
-        validated = self.progress.validated == self.step
-        with Telemetry(self.workdir, self.step, validated) as telemetry, bar, logging_redirect_tqdm():
+        meter, validated = Meter(self.progress.losses), self.progress.validated == self.step
+        with (
+            Telemetry(self.workdir, self.step, validated) as telemetry,
+            Display(self.config, telemetry, self.step, self.epoch_steps, self.mesh) as display,
+        ):
             try:
                 while True:
                     if self.step and self.step % self.epoch_steps == 0 and self.progress.validated != self.step:
-                        self._log(telemetry, bar, meter, feed)
-                        self._validate(state, telemetry)
+                        self._log(display, meter, feed)
+                        display.validated(self._validate(state, telemetry))
                         self._save(state, feed, meter)
                         meter.restart()
                         self._warn_of_waiting(feed)
                     if self.finished:
                         break
                     if self.stop.reached():
-                        self._log(telemetry, bar, meter, feed)
+                        self._log(display, meter, feed)
                         self._save(state, feed, meter)
                         raise Interrupted(f'stopped at step {self.step} of {self.total}, saved in {self.workdir}')
                     with jax.transfer_guard('disallow'):
                         batch = feed.next_batch(metrics['loss'] if metrics else None)
                         state, metrics = self.step_fn(state, batch)
                     if self.step % self.config.train.log_every_steps == 0:
-                        self._log(telemetry, bar, meter, feed)
+                        self._log(display, meter, feed)
                     self.step += 1
                     meter.add(self.step, metrics)
-                    bar.update()
+                    display.advance()
+            except NotFinite as bad:
+                held = state if bad.rows else None
+                del state, metrics  # room for the step to be looked at
+                raise self._not_finite(bad, held, feed) from bad
             finally:
                 feed.close()
         reason = 'no improvement' if self.progress.stopping.should_stop else 'all epochs done'
@@ -180,8 +183,9 @@ class _Run:
         count = put_whole(np.array(step, np.int32), replicated(self.mesh))
         return join_state(count, variables, unscored)
 
-    def _validate(self, state: TrainState, telemetry: Telemetry) -> None:
-        """Score the validation slices; decide on best and stopping."""
+    def _validate(self, state: TrainState, telemetry: Telemetry) -> float:
+        """Score the validation slices; decide on best and stopping. Returns the seconds it took."""
+        started = time.monotonic()
         summary = self.validation.run(state, self.step, telemetry)
         self.progress = self.progress.after(self.step, self.validation.monitored(summary))
         log.info(
@@ -190,24 +194,49 @@ class _Run:
             summary['loss'], summary['dice_image'], summary['dice_pooled'],
             ' (best)' if self.progress.best_step == self.step else f' (best at step {self.progress.best_step})',
         )  # fmt: skip
+        return time.monotonic() - started
 
     def _save(self, state: TrainState, feed: Feed, meter: Meter) -> None:
+        meter.fetch()  # raises where a number was not finite: such a state is never saved
         self.progress = dataclasses.replace(self.progress, position=feed.get_state(), losses=meter.losses)
         self.checkpoints.save(self.step, state.variables, state.unscored, self.progress.to_json(), self.about)
 
-    def _log(self, telemetry: Telemetry, bar: Any, meter: Meter, feed: Feed) -> None:
+    def _log(self, display: Display, meter: Meter, feed: Feed) -> None:
         """Fetch what the device has reported up to `self.step`, and write a row if one is due."""
         meter.fetch()
         due = self.step % self.config.train.log_every_steps == 0 or self.step == self.total
-        if not (meter.losses and due):
-            return
-        row = {**meter.row(), 'data_wait_percent': feed.waiting.percent()}
-        telemetry.scalars(self.step, {f'train/{name}': value for name, value in row.items()})
-        bar.set_postfix_str(
-            f'loss {row["loss"]:.4f}, {row["images_per_second"]:.0f} img/s, '
-            f'waiting for data {row["data_wait_percent"]:.0f} %',
-            refresh=False,
+        if meter.losses and due:
+            display.row(self.step, meter, feed.waiting.percent())
+
+    def _not_finite(self, bad: NotFinite, state: TrainState | None, feed: Feed) -> UserError:
+        """Record what has become NaN or infinite, in the validation of `state` or in a step; the error that tells it.
+
+        Nothing of that state was saved, nor will be.
+        """
+        recorder = Recorder(
+            self.workdir, self.config, self.recipe, self.mesh, self.store, self.split.rows['train'], self.epoch_steps
         )
+        try:
+            if state is not None:
+                record = recorder.validation(bad, state)
+            else:
+                bad, state = go_back(bad, lambda: self._start(feed), feed, self.step_fn, self.stop)
+                record = recorder.training(bad, state, feed)
+        except jax.errors.JaxRuntimeError as error:  # such as no memory to look at the step
+            record = f'no flight record could be made ({str(error).splitlines()[0]})'
+        return UserError(
+            f'{self.workdir}: {bad}; this state is not saved; lower optim.learning_rate or look for volumes with '
+            f'extreme values, and use a new --workdir; {record}'
+        )
+
+    def _start(self, feed: Feed) -> tuple[int, TrainState]:
+        """Stand at the newest checkpoint again, or at the beginning."""
+        self.checkpoints.wait()
+        self.step, self.progress = 0, self.fresh
+        self.checkpoints.newest(self._continue)
+        state = self._initial_state()
+        feed.set_state(self.progress.position)
+        return self.step, state
 
     def _warn_of_waiting(self, feed: Feed) -> None:
         """At the end of an epoch; what follows is counted anew."""

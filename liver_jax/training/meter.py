@@ -1,56 +1,61 @@
-"""Losses and pace of training, fetched from the device only when a row is due."""
+"""Losses, norms and pace of training, fetched from the device only when a row is due."""
 
 import math
 import time
-from pathlib import Path
+from collections.abc import Sequence
 
 import jax
 
-from liver_jax.errors import UserError
+
+class NotFinite(Exception):  # noqa: N818 (the loop turns it into the error that a user reads)
+    """A number of the step that led to `step`, or of its validation, is NaN or infinite; `what` it is in words.
+
+    `rows` are those of the store that a validation gave such a number for, none of a training step.
+    """
+
+    def __init__(self, what: str, value: float, step: int, rows: Sequence[int] = ()) -> None:
+        super().__init__(f'the {what} is {value} at step {step}')
+        self.what, self.value, self.step, self.rows = what, value, step, list(rows)
 
 
 class Meter:
-    """Losses since the last logged step, some of them still on the device, and the pace."""
+    """Losses since the last logged step, some of them still on the device, and the pace.
 
-    def __init__(self, workdir: Path, batch_size: int, losses: list[float]) -> None:
+    `seconds` is what a step took in the last row, NaN before there is one.
+    """
+
+    def __init__(self, losses: list[float]) -> None:
         """Go on with the `losses` (since the last logged step) of a resumed run."""
-        self.losses, self._workdir, self._batch_size = list(losses), workdir, batch_size
+        self.losses, self.seconds = list(losses), math.nan
         self._waiting: list[tuple[int, dict[str, jax.Array]]] = []
-        self._learning_rate = math.nan
+        self._last: dict[str, float] = {}
+        self._since: float | None = None
         self._timed = 0
-        self.restart()
 
     def restart(self) -> None:
         """Forget time spent on anything but training."""
-        self._since, self._timed = time.monotonic(), 0
+        self._since, self._timed = None, 0
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """The metrics of the step that led to `step`, not fetched yet."""
+        """The metrics (scalars by name) of the step that led to `step`, not fetched yet."""
+        self._since = self._since or time.monotonic()  # the first call: its step is compiled now, not yet computed
         self._waiting.append((step, metrics))
 
     def fetch(self) -> None:
-        """Bring everything to the host; raises UserError at the first loss that is not finite."""
+        """Bring everything to the host at once; raises NotFinite at the first step that has such a number."""
         waiting, self._waiting = self._waiting, []
         for (step, _), metrics in zip(waiting, jax.device_get([each for _, each in waiting]), strict=True):
-            loss = float(metrics['loss'])
-            if not math.isfinite(loss):
-                raise not_finite(self._workdir, 'loss', loss, step)
-            self.losses.append(loss)
-            self._learning_rate = float(metrics['learning_rate'])
+            self._last = {name: float(value) for name, value in metrics.items()}
+            for name in sorted(self._last, key=lambda name: name != 'loss'):  # the loss is told of first
+                if not math.isfinite(self._last[name]):
+                    raise NotFinite(name.replace('_', ' '), self._last[name], step)
+            self.losses.append(self._last['loss'])
             self._timed += 1
 
     def row(self) -> dict[str, float]:
-        """Mean loss since the last row, current learning rate, slices per second; starts anew."""
-        rate = self._timed * self._batch_size / max(time.monotonic() - self._since, 1e-9)
+        """Mean loss since the last row, learning rate and norms of the last step; starts anew."""
+        now = time.monotonic()
+        self.seconds = (now - (self._since or now)) / max(self._timed, 1)
         loss = sum(self.losses) / len(self.losses)
-        self.losses = []
-        self.restart()
-        return {'loss': loss, 'learning_rate': self._learning_rate, 'images_per_second': rate}
-
-
-def not_finite(workdir: Path, what: str, value: float, step: int) -> UserError:
-    """The error that ends a run whose loss has become NaN or infinite; nothing of that state is saved."""
-    return UserError(
-        f'{workdir}: the {what} is {value} at step {step}; this state is not saved; '
-        'lower optim.learning_rate or look for volumes with extreme values, and use a new --workdir'
-    )
+        self.losses, self._since, self._timed = [], now, 0
+        return {**self._last, 'loss': loss}

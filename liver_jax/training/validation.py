@@ -1,7 +1,6 @@
 """Validation during training: scores of the validation slices, and a picture of some of them for TensorBoard."""
 
 import math
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,7 +13,7 @@ from liver_jax.evaluation.evaluate import HALF, Evaluator
 from liver_jax.evaluation.scores import summarise
 from liver_jax.metrics.losses import make_loss
 from liver_jax.runtime.telemetry import Telemetry
-from liver_jax.training.meter import not_finite
+from liver_jax.training.meter import NotFinite
 from liver_jax.training.overlay import overlay
 from liver_jax.training.state import TrainState
 
@@ -25,22 +24,23 @@ class Validation:
     """Scores states on the validation part of a split; compiled at the first call."""
 
     def __init__(
-        self, model: nn.Module, config: Config, store: SliceStore, split: Split, mesh: jax.sharding.Mesh, workdir: Path
+        self, model: nn.Module, config: Config, store: SliceStore, split: Split, mesh: jax.sharding.Mesh
     ) -> None:
-        """`workdir` is named in errors."""
-        self._config, self._store, self._workdir = config, store, workdir
+        self._config, self._store = config, store
         self._overlay_name = 'val/overlay_split_by_slice_leaks' if split.warning else 'val/overlay'
-        rows = split.rows['val']
+        self._rows = rows = split.rows['val']
         self._shown = rows[np.unique(np.linspace(0, len(rows) - 1, PREVIEWS).astype(int))]  # evenly spread
         target = config.data.target
         self._all = Evaluator(model, store, rows, target, config.eval, mesh, make_loss(config.loss))
         self._previews = Evaluator(model, store, self._shown, target, config.eval, mesh)
 
     def run(self, state: TrainState, step: int, telemetry: Telemetry) -> dict[str, float]:
-        """The summary of the scores, logged at `step`; raises UserError when the loss is not finite."""
-        summary = summarise(self._all.run(state.variables))
+        """The summary of the scores, logged at `step`; raises NotFinite when the loss is not."""
+        scores = self._all.run(state.variables)
+        summary = summarise(scores)
         if not math.isfinite(summary['loss']):
-            raise not_finite(self._workdir, 'validation loss', summary['loss'], step)
+            bad = self._rows[~np.isfinite(scores.loss)] if scores.loss is not None else self._rows
+            raise NotFinite('validation loss', summary['loss'], step, bad[: self._config.eval.batch_size].tolist())
         telemetry.scalars(step, {f'val/{name}': value for name, value in summary.items()})
         telemetry.image(step, self._overlay_name, self._picture(state))
         return summary

@@ -176,7 +176,7 @@ def test_training_warns_and_logs_the_waiting(config, tmp_path, monkeypatch, capl
     quick_step(monkeypatch)
     slow = dataclasses.replace(config, data=dataclasses.replace(config.data, placement='host'))
     loop.train(slow, tmp_path / 'run')
-    percents = [row['train/data_wait_percent'] for row in read_history(tmp_path / 'run') if 'train/loss' in row]
+    percents = [row['pace/data_wait_percent'] for row in read_history(tmp_path / 'run') if 'train/loss' in row]
     assert max(percents) > waiting.TOO_MUCH
     warnings = [record.message for record in caplog.records if 'waited for data' in record.message]
     assert 1 <= len(warnings) <= slow.train.epochs

@@ -1,0 +1,128 @@
+"""The commands that score and segment: their flags and the one call each makes. See `commands`."""
+
+import json
+import math
+import shutil
+
+from absl.flags import FlagValues
+
+from liver_jax.cli_flags import WORKDIR, Command, Flag, path_of, start_jax
+from liver_jax.errors import UserError
+from liver_jax.runtime.distributed import on_first
+
+
+def _evaluate(values: FlagValues) -> None:
+    start_jax(together=True)
+    on_first(lambda: _evaluate_here(values))
+
+
+def _evaluate_here(values: FlagValues) -> None:
+    from liver_jax.evaluation.results import evaluate_run
+    from liver_jax.report.panel_table import panel_text
+    from liver_jax.report.tables import evaluation_text
+
+    raw = path_of(values.raw) if values.raw else None
+    results = evaluate_run(
+        path_of(values.workdir), values.checkpoint, values.split, raw, values.keep_training_cases,
+        (values.images, values.labels),
+    )  # fmt: skip
+    width = shutil.get_terminal_size().columns
+    print(evaluation_text(results, width))
+    print(panel_text(results, width))
+    print(f'written: {path_of(values.workdir) / "evaluation" / results["split"]}.json')
+
+
+def _score(values: FlagValues) -> None:
+    from liver_jax.evaluation.score_folders import score_folders
+    from liver_jax.report.score_table import score_text
+    from liver_jax.runtime.run_folder import write_json
+
+    results = score_folders(path_of(values.prediction), path_of(values.reference), values.labels)
+    print(score_text(results, shutil.get_terminal_size().columns))
+    if values.json:
+        write_json(path_of(values.json), results)
+        print(f'written: {values.json}')
+    failed = results['failed']
+    if failed:
+        more = f' (and {len(failed) - 1} more, listed above)' if len(failed) > 1 else ''
+        raise UserError(f'{failed[0]["reason"]}{more}; cases scored: {len(results["cases"])}')
+
+
+def _predict(values: FlagValues) -> None:
+    start_jax()
+    from liver_jax.evaluation.predict import predict
+    from liver_jax.evaluation.segment import Options
+    from liver_jax.runtime.run_folder import write_json
+
+    options = Options(values.flips, _millilitres(values.min_ml), values.largest_component, values.probabilities)
+    output = path_of(values.output)
+    liver = path_of(values.liver_workdir) if values.liver_workdir else None
+    manifest = predict(path_of(values.workdir), path_of(values.input), output, values.checkpoint, options, liver)
+    if values.json == '-':
+        print(json.dumps(manifest, indent=1))
+    else:
+        print(f'written: {output} (labels, findings.csv, manifest.json)')
+    if values.json not in ('', '-'):
+        write_json(path_of(values.json), manifest)
+    failed = [entry for entry in manifest['cases'] if entry['status'] == 'failed']
+    if failed:
+        rest = f'; and {len(failed) - 1} others, see {output / "manifest.json"}' if len(failed) > 1 else ''
+        raise UserError(f'{len(failed)} of {len(manifest["cases"])} scans failed: {failed[0]["error"]}{rest}')
+
+
+def _millilitres(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise UserError(f'--min_ml={text}: expected millilitres, such as 0.05')
+    return value
+
+
+SCORING = {
+    'evaluate': Command(
+        'score a checkpoint; needs the run folder alone',
+        {
+            'workdir': WORKDIR,
+            'checkpoint': Flag('best, latest or a step', 'best'),
+            'split': Flag('part of the split to score: val or test', 'test', ('val', 'test')),
+            'raw': Flag('score this folder of other volumes instead, prepared the same way', ''),
+            'images': Flag('with --raw: pattern of the images in it, such as ct/*.nii.gz (else recognised)', ''),
+            'labels': Flag('with --raw: pattern of their labels', ''),
+            'keep_training_cases': Flag('of --raw, score also volumes that were in training or validation', False),
+        },
+        _evaluate,
+    ),
+    'score': Command(
+        'score NIfTI segmentations, whatever made them, by the LiTS scores and more; files are joined by number',
+        {
+            'prediction': Flag('folder of predicted segmentations'),
+            'reference': Flag('folder of reference segmentations'),
+            'json': Flag('file for all scores', ''),
+            'labels': Flag(
+                'what labels of predictions mean: lits (1 liver, 2 tumour), tumor or liver (one class), auto (by what '
+                'is there, and says so)',
+                'auto',
+                ('auto', 'lits', 'tumor', 'liver'),
+            ),
+        },
+        _score,
+    ),
+    'predict': Command(
+        'segment scans with a trained network: NIfTI and DICOM-SEG on their own grid, lesions measured',
+        {
+            'workdir': WORKDIR,
+            'input': Flag('a NIfTI file, a DICOM series, or a folder of them'),
+            'output': Flag('folder for the results; what it has of the same network is left as it is'),
+            'checkpoint': Flag('best, latest or a step', 'best'),
+            'liver_workdir': Flag('run folder of a second network, of the liver; tumour counts only within', ''),
+            'flips': Flag('average over mirrored slices, as the network saw them in training', False),
+            'min_ml': Flag('leave out pieces smaller than this many millilitres', '0'),
+            'largest_component': Flag('keep the largest piece alone; for networks of the liver', False),
+            'probabilities': Flag('write probabilities too (uint16 NIfTI with a slope)', False),
+            'json': Flag('write the manifest to this file, without a value to the terminal', '', bare='-'),
+        },
+        _predict,
+    ),
+}
