@@ -20,6 +20,7 @@ from liver_jax.compare import compare
 from liver_jax.report import html
 from liver_jax.report.findings import gather
 from liver_jax.report.html import ASSETS, make_page, write_report
+from liver_jax.report.tables import display_name
 from small_ct import small_config
 
 HOSTILE = '<img src=x onerror=alert(1)>'
@@ -108,7 +109,7 @@ def test_tables_hold_the_numbers_of_the_comparison(workdir, tmp_path):
     scores = {
         'U-Net': comparison['models']['unet'],
         'ResU-Net': comparison['models']['resunet'],
-        **{name.replace('_', ' '): values for name, values in comparison['baselines'].items()},
+        **{display_name(name): values for name, values in comparison['baselines'].items()},
     }
     for number, values in enumerate(scores.values()):  # no two alike: a swapped column shows
         values |= {
@@ -242,7 +243,9 @@ def test_hostile_strings_are_text(workdir, tmp_path):
     bad = f'</script><script>alert(1)</script>{HOSTILE}"\'<!--'
     results = json.loads(json.dumps(findings.results))
     results['protocol'] |= {'warning': bad, 'patients': bad, 'target': bad, 'split_digest': bad}
-    results['panel'] = [{'target': bad, 'average': bad, 'model': 'unet', 'dice': 0.5}]
+    results['panel'] = [{**row, 'target': bad, 'model': bad} for row in results['panel'] if row['model'] == 'all_zero']
+    results['paired'] |= {'verdict': bad, 'of': bad, 'metric': bad}
+    results['calibration']['unet']['rule'] = bad
     cases = [dataclasses.replace(case, name=bad, patient=bad) for case in findings.cases]
     config = dataclasses.replace(findings.config, data=dataclasses.replace(findings.config.data, masks=bad))
     hostile = dataclasses.replace(findings, results=results, cases=cases, config=config)
