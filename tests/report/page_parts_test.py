@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from liver_jax.report.charts import log_ticks, nice_ticks
 from liver_jax.report.cases import Case, grid_spacing
+from liver_jax.report.charts import log_ticks, nice_ticks
 from liver_jax.report.lesions import find_lesions
 from liver_jax.report.markup import html_table
 from liver_jax.report.slice_data import cases_data, run_lengths, to_webp
@@ -104,3 +104,9 @@ def test_intervals_stand_below_their_scores_where_there_are_some():
     assert '0.400 to 0.600' in html_table(table, {'U-Net': {'dice_case': [0.4, 0.6]}})
     for odd in ({'U-Net': None}, {'U-Net': {'dice_case': [None, 1]}}, {'U-Net': {'dice_case': 'x'}}):
         assert ' to ' not in html_table(table, odd)
+
+
+def test_ticks():
+    assert nice_ticks(0, 1, 5) == [0, 0.2, 0.4, 0.6, 0.8, 1]
+    assert nice_ticks(0, 700, 5) == [0, 200, 400, 600]
+    assert log_ticks(0.9, 12) == pytest.approx([1, 2, 5, 10])
