@@ -50,8 +50,10 @@ def _readings(panel: Panel) -> str:
     )
     heads = ''.join(f'<th scope="col">{TITLES[slices]}</th>' for _, slices in panel.readings)
     rows = ''.join(
-        f'<tr><th scope="row">{name}</th>{"".join(_cell(value, panel.ends) for value in values)}</tr>'
-        for name, *values in panel.grid[1:]
+        f'<tr><th scope="row">{name}</th>'
+        + ''.join(_cell(value, (row, column) in panel.ends) for column, value in enumerate(values, 1))
+        + '</tr>'
+        for row, (name, *values) in enumerate(panel.grid[1:], 1)
     )
     return scrolling(
         f'<table class="numbers readings"><caption class="unseen">{escape(panel.name)}: Dice by average, grid, slices '
@@ -60,7 +62,5 @@ def _readings(panel: Panel) -> str:
     )
 
 
-def _cell(value: str, ends: tuple[str, str]) -> str:
-    if value not in ends or ends[0] == ends[1]:
-        return f'<td>{value}</td>'
-    return f'<td class="end"><b>{value}</b></td>'
+def _cell(value: str, end: bool) -> str:
+    return f'<td class="end"><b>{value}</b></td>' if end else f'<td>{value}</td>'

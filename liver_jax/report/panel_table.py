@@ -25,14 +25,14 @@ Grid = list[list[str]]
 class Panel:
     """A table: of a network, with the resolution and slice set of every column; or of all models, without `readings`.
 
-    `span` says from where to where the readings of the network go, `ends` are the two numbers.
+    `span` says from where to where the readings of the network go, `ends` are row and column of these two in the grid.
     """
 
     name: str
     grid: Grid
     readings: Sequence[tuple[str, str]] = ()
     span: str = ''
-    ends: tuple[str, str] = ('', '')
+    ends: Sequence[tuple[int, int]] = ()
 
     @property
     def title(self) -> str:
@@ -99,11 +99,14 @@ def _of_network(panel: Sequence[Row], model: str) -> Panel:
     values = {_key(row): row['dice'] for row in panel if row['model'] == model}
     readings = [each for each in READINGS if any(key[:2] == each for key in values)]
     grid = [['', *(f'{TITLES[resolution]}, {TITLES[slices]}' for resolution, slices in readings)]]
-    for average, rules in (('image', RULES), ('case', RULES), ('pooled', {'left_out': ''})):
-        for rule, words in rules.items():
-            name = f'per {average}, {words}' if words else average
+    for average, rules in (('image', tuple(RULES)), ('case', tuple(RULES)), ('pooled', ('left_out',))):
+        for rule in rules:
+            name = _average({'average': average, 'empty_rule': rule})
             grid.append([name, *(_number(values.get((*each, average, rule))) for each in readings)])
-    return Panel(NAMES[model], grid, readings, *_span(panel, model))
+    span, ends = _span(panel, model)
+    names = [line[0] for line in grid]
+    places = [(names.index(_average(row)), 1 + readings.index(_key(row)[:2])) for row in ends]
+    return Panel(NAMES[model], grid, readings, span, places)
 
 
 def _beside(panel: Sequence[Row]) -> Panel:
@@ -141,18 +144,22 @@ def _findings(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _span(panel: Sequence[Row], model: str) -> tuple[str, tuple[str, str]]:
+def _span(panel: Sequence[Row], model: str) -> tuple[str, list[Row]]:
     rows = [row for row in panel if row['model'] == model and row['dice'] is not None and math.isfinite(row['dice'])]
     if not rows:
-        return 'undefined in every reading', ('', '')
+        return 'undefined in every reading', []
     low, high = min(rows, key=lambda row: row['dice']), max(rows, key=lambda row: row['dice'])
-    ends = _number(low['dice']), _number(high['dice'])
-    return f'{ends[0]} ({_words(low)}) to {ends[1]} ({_words(high)})', ends
+    return f'{_number(low["dice"])} ({_words(low)}) to {_number(high["dice"])} ({_words(high)})', [low, high]
 
 
 def _words(row: Row) -> str:
     average = row['average'] if row['average'] == 'pooled' else f'per {row["average"]}'
     return f'{average}, {TITLES[row["resolution"]]}, {TITLES[row["slices"]]}, {RULES[row["empty_rule"]]}'
+
+
+def _average(row: Row) -> str:
+    """Average and rule, as the rows of a network's table are called."""
+    return 'pooled' if row['average'] == 'pooled' else f'per {row["average"]}, {RULES[row["empty_rule"]]}'
 
 
 def _key(row: Row) -> tuple[str, str, str, str]:
