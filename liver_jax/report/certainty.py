@@ -53,8 +53,9 @@ def calibration(results: Mapping[str, Any]) -> str:
         fields = (('threshold', '.2f'), ('min_mm3', '.0f'), ('val_dice', '.4f'))
         fitted.append([display_name(model), *(_range([run.get(key) for run in runs], style) for key, style in fields)])
     body = (
-        f'<div class="tables"><figure class="square">{legend(list(found))}<figcaption>Reliability on the test set</figcaption>'
-        f'{_reliability(found)}</figure><div>{grid_table(grid, "Calibration of the networks")}'
+        f'<div class="tables"><figure class="square">{legend(list(found))}'
+        f'<figcaption>Reliability on the test set</figcaption>{_reliability(found)}</figure>'
+        f'<div>{grid_table(grid, "Calibration of the networks")}'
         f'<h3>Fitted to validation, and to nothing else</h3>{grid_table(fitted, "What was fitted to validation")}</div>'
         '</div>'
     )

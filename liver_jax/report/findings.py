@@ -183,7 +183,10 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _read_comparison(file: Path) -> dict[str, Any]:
     values = _read_json(file)
-    if fault := _faults(values, _OF_PAIRS):
+    fault = _faults(values, _OF_PAIRS)
+    if not fault and any(values['models'].keys() != dict(run['best_step']).keys() for run in values['runs']):
+        fault = 'runs and models are of other networks'
+    if fault:
         raise UserError(_broken(file, fault))
     return values
 
