@@ -22,7 +22,7 @@ from liver_jax.evaluation.scans import make_part
 from liver_jax.evaluation.scores import ImageScores
 from liver_jax.evaluation.volumes import make_predictor
 from liver_jax.runtime.distributed import first_before_others
-from liver_jax.runtime.run_folder import write_json
+from liver_jax.runtime.run_folder import pair_folder, write_json
 from liver_jax.training.loop import model_line, train
 
 log = logging.getLogger(__name__)
@@ -94,12 +94,9 @@ def score_pair(pair: Pair, store: SliceStore, scans: dict[str, Case] | None, not
 
 
 def _pair(config: Config, workdir: Path, seed: int, fold: int) -> Pair:
-    folder, split = workdir, config.split
-    if config.compare.folds:
-        folder = folder / f'fold-{fold}'
-        split = dataclasses.replace(split, folds=config.compare.folds, fold=fold)
-    if config.compare.seeds > 1:
-        folder = folder / f'seed-{seed}'
+    several = config.compare.folds > 0
+    folder = pair_folder(workdir, seed if config.compare.seeds > 1 else None, fold if several else None)
+    split = dataclasses.replace(config.split, folds=config.compare.folds, fold=fold) if several else config.split
     both = dataclasses.replace(config, seed=seed, split=split, compare=CompareConfig(seeds=1, folds=0))
     return Pair(
         folder,

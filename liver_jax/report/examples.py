@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from liver_jax.report.findings import Case, Findings
+from liver_jax.report.cases import Case
+from liver_jax.report.findings import Findings
+from liver_jax.report.markup import section
 from liver_jax.report.panels import Panel, make_panel_figure
 from liver_jax.report.plots import dice_in_words
-from liver_jax.report.sections import section
 
 CASES = 3  # of each kind
 

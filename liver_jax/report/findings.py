@@ -2,138 +2,111 @@
 
 import dataclasses
 import json
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from liver_jax.config import NETWORKS, Config
+from liver_jax.config import NETWORKS, CompareConfig, Config
 from liver_jax.data.certificate import check_trained_on
-from liver_jax.data.splits import Split, read_split
+from liver_jax.data.splits import read_split
 from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
-from liver_jax.evaluation.evaluate import HALF, score_empty
-from liver_jax.evaluation.run import Run, about_part, describe_protocol, describe_results, load_run, open_store
-from liver_jax.evaluation.scores import summarise
-from liver_jax.metrics.overlap import EMPTY_RULE, Counts, overlap_scores
+from liver_jax.evaluation.results import evaluate_run
+from liver_jax.evaluation.run import Run, describe_protocol, load_run, open_store
+from liver_jax.metrics.overlap import EMPTY_RULE
 from liver_jax.models import DISPLAY_NAMES, describe_model
-from liver_jax.report.lesions import Lesion, find_lesions
-from liver_jax.runtime.run_folder import read_run_config
+from liver_jax.report.cases import Case, make_cases
+from liver_jax.runtime.run_folder import pair_folder, read_run_config
 from liver_jax.runtime.telemetry import read_history
 
-# Names that our layouts give. Any other is a file's or a folder's own, and people name those after patients.
-_PLAIN_NAME = re.compile(r'(volume|liver|case|phantom)[-_ ]?\d{1,6}')
+# Parts of the results and fields that each must have; where a part is a list, each of its entries.
+_PARTS: dict[str, Any] = {
+    'baselines': (),
+    'panel': ['target', 'average', 'resolution', 'slices', 'empty_rule', 'model', 'dice'],
+    'calibration': (),
+    'fitted': (),
+    'intervals': (),
+    'patient_dice': (),
+}
+_OF_ONE = _PARTS | {'summary': (), 'calibration': ('bins', 'ece', 'brier', 'temperature', 'with_temperature')}
+_OF_PAIRS = _PARTS | {
+    'protocol': ('target', 'slices', 'split', 'image_size', 'threshold', 'seed', 'seeds', 'folds', 'counts'),
+    'models': NETWORKS,
+    'runs': ['seed', 'fold', 'best_step'],
+    'paired': ('of', 'metric', 'verdict', 'differences', 'left_out', 'mean', 'low', 'high', 'p_value', 'patients'),
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Case:
-    """One scan of the test part on the network's grid; `predictions`, `dice` and `slice_dice` by display name.
+class Trained:
+    """The networks of a pair, or one, by display name; `title` ('fold 1, seed 0') is empty where nothing else is."""
 
-    `indices` are the slices counted from the feet, `spacing` mm between slices, rows and columns of the grid; `false`
-    counts the predicted pieces that touch no lesion.
-    """
-
-    name: str
-    patient: str
-    indices: np.ndarray
-    images: np.ndarray
-    truth: np.ndarray
-    predictions: dict[str, np.ndarray]
-    spacing: tuple[float, float, float]
-    dice: dict[str, float]
-    slice_dice: dict[str, np.ndarray]
-    lesions: list[Lesion]
-    false: dict[str, int]
-
-    @property
-    def volume_ml(self) -> float:
-        """Of the reference on these slices."""
-        return float(self.truth.sum() * np.prod(self.spacing) / 1000)
-
-    @property
-    def mean_dice(self) -> float:
-        """Over the networks; NaN where neither has one."""
-        defined = [dice for dice in self.dice.values() if not np.isnan(dice)]
-        return float(np.mean(defined)) if defined else float('nan')
+    title: str
+    histories: dict[str, list[dict[str, float]]]
+    steps: dict[str, int]  # of the checkpoints that were scored
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Findings:
-    """A comparison or a single run: `results` as in comparison.json; of a single run it has one model."""
+    """A comparison or a single run: `results` as in comparison.json; of a single run it has one model.
+
+    `cases` are those of the first seed, each as predicted in the fold that tests it.
+    """
 
     kind: str  # 'compare' or 'train', the command that made it
     results: dict[str, Any]
     config: Config
+    trained: list[Trained]
     cases: list[Case]
-    histories: dict[str, list[dict[str, float]]]
     renamed: dict[str, str]  # names of cases that stay out of the page, by what stands there instead
+    patients: dict[str, str]  # what patients are called in the page, by their names
+
+    @property
+    def networks(self) -> list[str]:
+        """Their display names."""
+        return list(self.trained[0].histories)
 
 
 def gather(workdir: Path) -> Findings:
     """Everything the page shows of a run folder, of `liver-jax compare` or `train`.
 
+    A single run that was not evaluated yet is evaluated as by `liver-jax evaluate`.
+
     Raises:
-        UserError: no run there, an unfinished one, or its slice store is gone or another.
+        UserError: no run there, an unfinished one, one that was changed, or its slice store is gone or another.
     """
-    config = read_run_config(workdir)
-    file = workdir / 'comparison.json'
-    networks: list[str] = [name for name in NETWORKS if (workdir / name).is_dir()]
-    if networks and not file.exists():
+    config, file = read_run_config(workdir), workdir / 'comparison.json'
+    if file.exists():
+        return _comparison(workdir, config, _read_comparison(file))
+    if any((workdir / name).is_dir() for name in NETWORKS) or config.compare != CompareConfig(seeds=1, folds=0):
         raise UserError(f'{workdir}: an unfinished comparison; expected comparison.json, let `liver-jax compare` end')
-    compared = _read_json(file, 'protocol', 'models') if file.exists() else None
-    runs = {name: load_run(workdir / name) for name in networks} if compared else {}
-    if compared and set(runs) != set(compared['models']):
-        raise UserError(f'{workdir}: networks {sorted(runs)}; expected {sorted(compared["models"])} of comparison.json')
-    if not compared:
-        run = load_run(workdir)
-        runs = {str(run.config.model.name): run}
-    store = open_store(config)
-    split = read_split(workdir / 'split.json', store)
-    for name, run in runs.items():
-        check_trained_on(workdir / 'split.json', split, run.split)
-        if compared and compared['models'][name]['best_step'] != run.step:
-            raise UserError(
-                f'{workdir / name}: its best checkpoint is of step {run.step}, comparison.json speaks of '
-                f'{compared["models"][name]["best_step"]}; run `liver-jax compare` again'
-            )
-    results = compared or _single(workdir, next(iter(runs.values())), store, split)
-    folders = {name: workdir / name if compared else workdir for name in runs}
-    cases, renamed = _cases(store, split.rows['test'], runs)
-    return Findings(
-        'compare' if compared else 'train',
-        results,
-        config if compared else next(iter(runs.values())).config,
-        cases,
-        {DISPLAY_NAMES[name]: read_history(folder) for name, folder in folders.items()},
-        renamed,
-    )
+    return _single(workdir)
 
 
-def _read_json(path: Path, *expected: str) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text())
-        missing = [key for key in expected if not isinstance(values[key], dict)]
-        if missing:
-            raise ValueError(f'{missing[0]} is no object')
-        return values
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f'{type(error).__name__}: {error}'
-        raise UserError(f'{path}: not readable ({reason}); delete it and run the command that made it again') from error
+def _comparison(workdir: Path, config: Config, results: dict[str, Any]) -> Findings:
+    protocol = results['protocol']
+    tested, trained = [], []
+    for run in results['runs']:
+        seed, fold = (run['seed'] if protocol['seeds'] > 1 else None), run['fold']
+        folder, steps = pair_folder(workdir, seed, fold), {name: run['best_step'][name] for name in results['models']}
+        if run['seed'] == results['runs'][0]['seed']:
+            tested.append((folder, {name: _load(folder / name, step) for name, step in steps.items()}))
+        levels = {'fold': fold, 'seed': seed}
+        title = ', '.join(f'{name} {number}' for name, number in levels.items() if number is not None)
+        trained.append(_trained({name: folder / name for name in steps}, steps, title))
+    config = dataclasses.replace(config, compare=CompareConfig(seeds=protocol['seeds'], folds=protocol['folds']))
+    return Findings('compare', results, config, trained, *_cases(open_store(config), tested, results))
 
 
-def _single(workdir: Path, run: Run, store: SliceStore, split: Split) -> dict[str, Any]:
-    """The results of one network in the form of comparison.json: as evaluated before, or else evaluated now."""
-    file, config = workdir / 'evaluation' / 'test.json', run.config
-    found = _read_json(file, 'summary') if file.exists() else {}
-    if found.get('step') != run.step:
-        scores = run.evaluator(store, split.rows['test']).run(run.variables)
-        found = describe_results(run, scores, about_part(split, 'test'))
-    if 'baselines' not in found:  # `compare` keeps them elsewhere
-        found['baselines'] = {'all_zero': summarise(score_empty(store, split.rows['test'], config.data.target))}
-    costs = describe_model(run.model, config.data.image_size)
+def _single(workdir: Path) -> Findings:
+    run = load_run(workdir)
+    name, store = str(run.config.model.name), open_store(run.config)
+    split, costs = read_split(workdir / 'split.json', store), describe_model(run.model, run.config.data.image_size)
+    found = _evaluated(workdir, run.step, split.digest)
     protocol = {
-        **describe_protocol(config),
+        **describe_protocol(run.config),
         'counts': split.counts,
         'certificate': split.certificate,
         'split_digest': split.digest,
@@ -141,61 +114,96 @@ def _single(workdir: Path, run: Run, store: SliceStore, split: Split) -> dict[st
         'patients': store.manifest['patients'],
         'warning': split.warning,
     }
-    models = {str(config.model.name): {**found['summary'], **costs, 'best_step': run.step}}
-    more: dict[str, Any] = {key: found[key] for key in ('baselines', 'panel', 'intervals') if key in found}
-    return {'protocol': protocol, 'models': models, **more}
+    results = {
+        'protocol': protocol,
+        'models': {name: {**found['summary'], **costs, 'best_step': run.step}},
+        **{part: found[part] for part in _PARTS if part in found},
+        'calibration': {name: found['calibration']},
+        'fitted': {name: [[found['fitted']]]},
+    }
+    trained = [_trained({name: workdir}, {name: run.step}, '')]
+    return Findings('train', results, run.config, trained, *_cases(store, [(workdir, {name: run})], results))
 
 
-def _cases(store: SliceStore, rows: np.ndarray, runs: dict[str, Run]) -> tuple[list[Case], dict[str, str]]:
-    target = next(iter(runs.values())).config.data.target
-    predicted = {DISPLAY_NAMES[name]: run.evaluator(store, rows).predict(run.variables) for name, run in runs.items()}
-    owners = np.array([store.rows[row].case for row in rows])
-    patients = dict.fromkeys(store.rows[row].patient for row in rows)
-    numbers = {patient: f'patient {number}' for number, patient in enumerate(patients, 1)}
-    manifest = {case['name']: case for case in store.manifest['cases']}
-    cases, renamed = [], {}
-    for number, name in enumerate(dict.fromkeys(owners.tolist()), 1):
-        chosen = np.flatnonzero(owners == name)
-        shown = name if _PLAIN_NAME.fullmatch(name) else f'case {number}'
-        if shown != name:
-            renamed[shown] = name
-        entry, own = manifest[name], rows[chosen]
-        truth = store.masks(own, target) >= HALF
-        predictions = {network: masks[chosen] for network, masks in predicted.items()}
-        indices = np.array([store.rows[row].index for row in own])
-        spacing = grid_spacing(entry, store.manifest['settings']['image_size'])
-        everywhere = np.array([row for row, each in enumerate(store.rows) if each.case == name])
-        all_indices = np.array([store.rows[row].index for row in everywhere])
-        all_truth = store.masks(everywhere, target) >= HALF
-        lesions, false = find_lesions(all_truth, all_indices, predictions, indices, spacing)
-        dice = {network: _dice(masks, truth, (0, 1, 2)) for network, masks in predictions.items()}
-        slice_dice = {network: _dice(masks, truth, (1, 2)) for network, masks in predictions.items()}
-        cases.append(
-            Case(
-                shown,
-                numbers[store.rows[own[0]].patient],
-                indices,
-                store.images(own),
-                truth,
-                predictions,
-                spacing,
-                {network: float(value) for network, value in dice.items()},
-                slice_dice,
-                lesions,
-                false,
-            )
+def _evaluated(workdir: Path, step: int, split_digest: str) -> dict[str, Any]:
+    """The results of the best checkpoint on the test part, as they lie there, else made now."""
+    file = workdir / 'evaluation' / 'test.json'
+    found = _read_json(file) if file.exists() else {}
+    if (found.get('step'), found.get('split_digest')) == (step, split_digest) and not _faults(found, _OF_ONE):
+        return found
+    return evaluate_run(workdir, 'best', 'test', None)
+
+
+def _trained(folders: dict[str, Path], steps: dict[str, int], title: str) -> Trained:
+    """Of the run folders of networks, by key."""
+    histories = {DISPLAY_NAMES[name]: read_history(folder) for name, folder in folders.items()}
+    return Trained(title, histories, {DISPLAY_NAMES[name]: step for name, step in steps.items()})
+
+
+def _load(folder: Path, step: int) -> Run:
+    run = load_run(folder)
+    if run.step != step:
+        raise UserError(
+            f'{folder}: its best checkpoint is of step {run.step}, comparison.json speaks of {step}; '
+            'run `liver-jax compare` again'
         )
-    return cases, renamed
+    return run
 
 
-def grid_spacing(case: dict[str, Any], side: int) -> tuple[float, float, float]:
-    """Millimetres between slices, rows and columns once the padded plane has `side` pixels; 1 where unknown."""
-    spacing = [float(value) for value in case.get('spacing_mm') or (1, 1, 1)]
-    axes = zip(case.get('shape', ()), case.get('orientation') or '', strict=False)
-    longest = max((size for size, letter in axes if letter in 'LRAP'), default=side)
-    return spacing[0], spacing[1] * longest / side, spacing[2] * longest / side
+def _cases(
+    store: SliceStore, tested: Sequence[tuple[Path, dict[str, Run]]], results: dict[str, Any]
+) -> tuple[list[Case], dict[str, str], dict[str, str]]:
+    """Folds as one test set, each slice as the networks see it that were not trained on it; as `make_cases`."""
+    rows, masks = [], []
+    for folder, runs in tested:
+        split = read_split(folder / 'split.json', store)
+        rows.append(split.rows['test'])
+        for run in runs.values():
+            check_trained_on(folder / 'split.json', split, run.split)
+        masks.append({name: run.evaluator(store, rows[-1]).predict(run.variables) for name, run in runs.items()})
+    joined = np.concatenate(rows)
+    order = np.argsort(joined, kind='stable')
+    predicted = {DISPLAY_NAMES[name]: np.concatenate([fold[name] for fold in masks])[order] for name in masks[0]}
+    cases, renamed, patients = make_cases(store, joined[order], predicted, results['protocol']['target'])
+    paired = results.get('paired', {'differences': {}, 'left_out': []})
+    for patient in [*paired['differences'], *paired['left_out']]:  # perhaps of scans without a slice
+        patients.setdefault(patient, f'patient {len(patients) + 1}')
+    return cases, renamed, patients
 
 
-def _dice(prediction: np.ndarray, truth: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    pairs = (prediction & truth, prediction & ~truth, ~prediction & truth, ~prediction & ~truth)
-    return overlap_scores(Counts(*(np.sum(pair, axis=axes) for pair in pairs)))['dice']
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(_broken(file, f'{type(error).__name__}: {error}')) from error
+    if not isinstance(values, dict):
+        raise UserError(_broken(file, f'{type(values).__name__}, no object'))
+    return values
+
+
+def _read_comparison(file: Path) -> dict[str, Any]:
+    values = _read_json(file)
+    fault = _faults(values, _OF_PAIRS)
+    if not fault and any(values['models'].keys() != dict(run['best_step']).keys() for run in values['runs']):
+        fault = 'runs and models are of other networks'
+    if fault:
+        raise UserError(_broken(file, fault))
+    return values
+
+
+def _faults(values: dict[str, Any], expected: dict[str, Any]) -> str:
+    """What is wrong first, in words: every part must be there, of its kind, with its fields; empty if all is well."""
+    for name, fields in expected.items():
+        part = values.get(name)
+        entries: list[Any] = part if isinstance(part, list) else [part]
+        well = entries and all(isinstance(entry, dict) for entry in entries)
+        if not well or isinstance(fields, list) != isinstance(part, list):
+            return f'{name} is missing or garbled'
+        for field in fields:
+            if not all(field in entry for entry in entries):
+                return f'{name} has no {field}'
+    return ''
+
+
+def _broken(file: Path, fault: str) -> str:
+    return f'{file}: not readable ({fault}); delete it and run the command that made it again'

@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 
 from liver_jax import __version__
-from liver_jax.config import Config
+from liver_jax.config import PATIENT_SOURCES, Config
 from liver_jax.config_fields import flat
 from liver_jax.files import write_atomically
 from liver_jax.report import sections
+from liver_jax.report.certainty import by_patient, calibration
 from liver_jax.report.examples import examples
 from liver_jax.report.figures import ON_DARK, TRUTH_FILL
 from liver_jax.report.findings import Findings, gather
+from liver_jax.report.markup import section
+from liver_jax.report.panel_section import honest_panel
 from liver_jax.report.slice_data import cases_data
 
 LARGEST = 24_000_000  # bytes of the whole page
@@ -60,7 +63,7 @@ def make_page(findings: Findings, defaults: Config | None) -> str:
     lesions = sum(len(case.lesions) for case in findings.cases)
     budget = LARGEST - sum(len(part.encode()) for part in (*scripts, style, body)) - 4000 - 200 * lesions
     about = {
-        'networks': {name: ON_DARK[name] for name in findings.histories},
+        'networks': {name: ON_DARK[name] for name in findings.networks},
         'truth': TRUTH_FILL,
         'window': findings.config.data.window,
         'cases': [case.name for case in findings.cases],
@@ -72,7 +75,7 @@ def make_page(findings: Findings, defaults: Config | None) -> str:
         f"default-src 'none'; img-src data: blob:; style-src {_hash(style)}; "
         f"script-src {' '.join(map(_hash, scripts))}; base-uri 'none'; form-action 'none'"
     )
-    title = ' and '.join(findings.histories)
+    title = ' and '.join(findings.networks)
     return ''.join(
         [
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
@@ -91,8 +94,9 @@ def make_page(findings: Findings, defaults: Config | None) -> str:
 
 def _body(findings: Findings, defaults: Config | None, viewer: bool) -> str:
     places = {
-        'scores': 'Scores', 'cases': 'Cases', 'browser': 'Slices', 'volume': '3D', 'examples': 'Examples',
-        'training': 'Training', 'protocol': 'Protocol',
+        'scores': 'Scores', 'panel': 'Honest panel', 'patients': 'Patients', 'calibration': 'Calibration',
+        'cases': 'Cases', 'browser': 'Slices', 'volume': '3D', 'examples': 'Examples', 'training': 'Training',
+        'protocol': 'Protocol',
     }  # fmt: skip
     links = ''.join(f'<li><a href="#{name}">{title}</a></li>' for name, title in places.items())
     markup = (ASSETS / 'browser.html').read_text()
@@ -103,9 +107,12 @@ def _body(findings: Findings, defaults: Config | None, viewer: bool) -> str:
             '<a class="skip" href="#main">Skip to the scores</a>',
             f'<nav aria-label="Sections"><ul>{links}</ul></nav><main id="main">{sections.header(findings)}',
             sections.headline(findings),
+            honest_panel(findings.results),
+            by_patient(findings),
+            calibration(findings.results),
             sections.cases(findings),
-            sections.section('browser', 'Slices', markup),
-            sections.section('volume', 'The case in 3D', volume),
+            section('browser', 'Slices', markup, _whose(findings)),
+            section('volume', 'The case in 3D', volume),
             examples(findings),
             sections.curves(findings),
             sections.protocol(findings, command(findings, defaults), config, versions()),
@@ -115,11 +122,25 @@ def _body(findings: Findings, defaults: Config | None, viewer: bool) -> str:
     )
 
 
+def _whose(findings: Findings) -> str:
+    """Whose predictions the slices show, where several networks were trained."""
+    protocol, words = findings.results['protocol'], []
+    if protocol.get('folds'):
+        words.append('each patient as predicted by the networks of its own fold, which were not trained on it')
+    if protocol.get('seeds', 1) > 1:
+        words.append(f'the networks of the first seed ({findings.results["runs"][0]["seed"]})')
+    return f'Shown: {"; ".join(words)}. So in Cases, 3D and Examples.' if words else ''
+
+
 def command(findings: Findings, defaults: Config | None) -> str:
     """The command that makes these numbers, without paths; of the config what differs from `defaults`."""
     values = flat(dataclasses.asdict(findings.config))
     usual = flat(dataclasses.asdict(defaults)) if defaults else {}
     left_out = (*_PRIVATE, *_MACHINE, *(('model.name',) if findings.kind == 'compare' else ()))
+    data = findings.config.data
+    places = {'raw': 'PATH', 'images': 'PATTERN', 'labels': 'PATTERN', 'patients': 'FILE'}
+    if data.patients in PATIENT_SOURCES:
+        places['patients'] = data.patients
     changed = [
         shlex.quote(f'--config.{name}={value}')
         for name, value in values.items()
@@ -127,7 +148,7 @@ def command(findings: Findings, defaults: Config | None) -> str:
     ]
     lines = [
         f'liver-jax {findings.kind} --config=configs/default.py',
-        '--config.data.raw=PATH',
+        *(f'--config.data.{name}={place}' for name, place in places.items() if name == 'raw' or getattr(data, name)),
         *changed,
         '--workdir=W',
     ]

@@ -1,5 +1,6 @@
 """The honest panel in words and tables: how far the reading moves the number, baselines, ceiling, uncertainty."""
 
+import dataclasses
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -8,8 +9,6 @@ from typing import Any
 from liver_jax.report.tables import DISPLAY_NAMES, TARGETS, UNDEFINED
 
 NAMES = DISPLAY_NAMES | {
-    'whole_liver': 'whole liver',
-    'hu_threshold': 'dark liver',
     'ceiling_best': 'ceiling, best cut',
     'ceiling_soft': 'ceiling, soft masks',
     'ceiling_nearest': 'ceiling, hard masks',
@@ -18,8 +17,34 @@ FITTED = '_fitted'
 RULES = {'left_out': 'empty left out', 'one': 'empty is 1', 'zero': 'empty is 0'}
 READINGS = (('network', 'tumor'), ('network', 'all'), ('native', 'tumor'), ('native', 'all'))
 TITLES = {'network': 'network grid', 'native': 'native grid', 'tumor': 'with tumour', 'all': 'all slices'}
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 Grid = list[list[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """A table: of a network, with the resolution and slice set of every column; or of all models, without `readings`.
+
+    `span` says from where to where the readings of the network go, `ends` are row and column of these two in the grid.
+    """
+
+    name: str
+    grid: Grid
+    readings: Sequence[tuple[str, str]] = ()
+    span: str = ''
+    ends: Sequence[tuple[int, int]] = ()
+
+    @property
+    def title(self) -> str:
+        """Name and span."""
+        return f'{self.name}: {self.span}' if self.span else self.name
+
+
+def panel_grids(panel: Sequence[Mapping[str, Any]]) -> list[Panel]:
+    """A table per network, and one of all models read one way."""
+    models = list(dict.fromkeys(row['model'] for row in panel))
+    networks = [name for name in models if name in ('unet', 'resunet')]
+    return [*(_of_network(panel, name) for name in networks), _beside(panel)]
 
 
 def panel_markdown(results: Mapping[str, Any]) -> str:
@@ -32,9 +57,10 @@ def panel_markdown(results: Mapping[str, Any]) -> str:
     if not results.get('panel'):
         return ''
     parts = ['### The honest panel', _caption(results)]
-    for title, grid in _grids(results['panel']):
-        lines = [f'| {" | ".join(line)} |' for line in grid]
-        parts += [f'**{title}**', '\n'.join([lines[0], f'|---|{"---:|" * (len(grid[0]) - 1)}', *lines[1:]])]
+    for table in panel_grids(results['panel']):
+        lines = [f'| {" | ".join(line)} |' for line in table.grid]
+        rule = f'|---|{"---:|" * (len(table.grid[0]) - 1)}'
+        parts += [f'**{table.title}**', '\n'.join([lines[0], rule, *lines[1:]])]
     parts.append('\n'.join(f'- {line}' for line in [*_findings(results), results.get('panel_rule', '')] if line))
     return '\n' + '\n\n'.join(parts) + '\n'
 
@@ -45,13 +71,14 @@ def panel_text(results: Mapping[str, Any], width: int) -> str:
         return ''
     width = max(width, 20)
     parts = ['\n'.join(['THE HONEST PANEL', *textwrap.wrap(_caption(results), width)])]
-    for title, grid in _grids(results['panel']):
+    for table in panel_grids(results['panel']):
+        grid = table.grid
         heads = [list(line) for line in zip(*(f'{head}, '.split(', ')[:2] for head in grid[0]), strict=True)]
         lines = _aligned([*(head for head in heads if any(head)), *grid[1:]])
         if max(map(len, lines)) > width:  # a line per number
             pairs = ((line[0], *pair) for line in grid[1:] for pair in zip(grid[0][1:], line[1:], strict=True))
             lines = [line for words in pairs for line in textwrap.wrap('{}, {}: {}'.format(*words), width)]
-        parts.append('\n'.join([*textwrap.wrap(title, width), *lines]))
+        parts.append('\n'.join([*textwrap.wrap(table.title, width), *lines]))
     found = [textwrap.fill(line, width, initial_indent='- ', subsequent_indent='  ') for line in _findings(results)]
     return '\n\n'.join([*parts, '\n'.join(found)]) + '\n'
 
@@ -67,26 +94,22 @@ def _caption(results: Mapping[str, Any]) -> str:
     return f'Dice by how it is read; target {TARGETS.get(target, target)}. {note}'.strip()
 
 
-def _grids(panel: Sequence[Row]) -> list[tuple[str, Grid]]:
-    """A table per network, and one of all models read one way."""
-    models = list(dict.fromkeys(row['model'] for row in panel))
-    networks = [name for name in models if name in ('unet', 'resunet')]
-    return [*((f'{NAMES[name]}: {_span(panel, name)}', _of_network(panel, name)) for name in networks), _beside(panel)]
-
-
-def _of_network(panel: Sequence[Row], model: str) -> Grid:
+def _of_network(panel: Sequence[Row], model: str) -> Panel:
     """Averages and rules down, resolutions and slice sets across."""
     values = {_key(row): row['dice'] for row in panel if row['model'] == model}
     readings = [each for each in READINGS if any(key[:2] == each for key in values)]
     grid = [['', *(f'{TITLES[resolution]}, {TITLES[slices]}' for resolution, slices in readings)]]
-    for average, rules in (('image', RULES), ('case', RULES), ('pooled', {'left_out': ''})):
-        for rule, words in rules.items():
-            name = f'per {average}, {words}' if words else average
+    for average, rules in (('image', tuple(RULES)), ('case', tuple(RULES)), ('pooled', ('left_out',))):
+        for rule in rules:
+            name = _average({'average': average, 'empty_rule': rule})
             grid.append([name, *(_number(values.get((*each, average, rule))) for each in readings)])
-    return grid
+    span, ends = _span(panel, model)
+    names = [line[0] for line in grid]
+    places = [(names.index(_average(row)), 1 + readings.index(_key(row)[:2])) for row in ends]
+    return Panel(NAMES[model], grid, readings, span, places)
 
 
-def _beside(panel: Sequence[Row]) -> tuple[str, Grid]:
+def _beside(panel: Sequence[Row]) -> Panel:
     """Networks, baselines and ceiling in the strictest reading, empties left out."""
     there = {(row['resolution'], row['slices']) for row in panel}
     resolution, slices = next(each for each in reversed(READINGS) if each in there)
@@ -96,7 +119,7 @@ def _beside(panel: Sequence[Row]) -> tuple[str, Grid]:
         own = [values.get((resolution, slices, average, 'left_out')) for average in ('image', 'case', 'pooled')]
         if any(value is not None for value in own):
             grid.append([_name(model), *map(_number, own)])
-    return f'Beside what needs no network ({TITLES[resolution]}, {TITLES[slices]}, empty left out)', grid
+    return Panel(f'Beside what needs no network ({TITLES[resolution]}, {TITLES[slices]}, empty left out)', grid)
 
 
 def _findings(results: Mapping[str, Any]) -> list[str]:
@@ -121,17 +144,22 @@ def _findings(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _span(panel: Sequence[Row], model: str) -> str:
+def _span(panel: Sequence[Row], model: str) -> tuple[str, list[Row]]:
     rows = [row for row in panel if row['model'] == model and row['dice'] is not None and math.isfinite(row['dice'])]
     if not rows:
-        return 'undefined in every reading'
+        return 'undefined in every reading', []
     low, high = min(rows, key=lambda row: row['dice']), max(rows, key=lambda row: row['dice'])
-    return f'{_number(low["dice"])} ({_words(low)}) to {_number(high["dice"])} ({_words(high)})'
+    return f'{_number(low["dice"])} ({_words(low)}) to {_number(high["dice"])} ({_words(high)})', [low, high]
 
 
 def _words(row: Row) -> str:
     average = row['average'] if row['average'] == 'pooled' else f'per {row["average"]}'
     return f'{average}, {TITLES[row["resolution"]]}, {TITLES[row["slices"]]}, {RULES[row["empty_rule"]]}'
+
+
+def _average(row: Row) -> str:
+    """Average and rule, as the rows of a network's table are called."""
+    return 'pooled' if row['average'] == 'pooled' else f'per {row["average"]}, {RULES[row["empty_rule"]]}'
 
 
 def _key(row: Row) -> tuple[str, str, str, str]:

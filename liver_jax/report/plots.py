@@ -2,14 +2,16 @@
 
 import html
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from liver_jax.report.cases import Case
 from liver_jax.report.charts import MARKS, Chart, log_ticks, nice_ticks, running_mean
 from liver_jax.report.figures import ON_WHITE
-from liver_jax.report.findings import Case
+from liver_jax.report.findings import Trained
 
-Histories = dict[str, list[dict[str, float]]]
+_MOST_POINTS = 1000  # of a line
 _LINE = '#9aa5b1'
 _CURVES = (
     ('train/loss', 'Training loss', True),
@@ -19,32 +21,44 @@ _CURVES = (
 )
 
 
-def learning_curves(histories: Histories, best: dict[str, int]) -> list[tuple[str, str]]:
-    """Title and SVG of every curve that was recorded; `best` is the step of the checkpoint that was scored."""
+def learning_curves(trained: Sequence[Trained]) -> list[tuple[str, str]]:
+    """Title and SVG of every curve that was recorded; of several pairs a thin line each, of one with its checkpoint."""
     charts = []
     for key, title, log in _CURVES:
-        lines = {name: _series(rows, key, log) for name, rows in histories.items()}
-        lines = {name: points for name, points in lines.items() if len(points)}
-        if not lines:
-            continue
-        steps = np.concatenate([points[:, 0] for points in lines.values()])
-        values = np.concatenate([points[:, 1] for points in lines.values()])
-        y = (float(values.min()) * 0.8, float(values.max()) * 1.25) if log else (0.0, 1.0)
-        words = '; '.join(f'{name} ends at {points[-1, 1]:.3g}' for name, points in lines.items())
-        chart = Chart(title, f'Over {steps.max():,.0f} steps: {words}.', (0.0, float(steps.max())), y, 230, log_y=log)
-        chart.axis_x(nice_ticks(0, float(steps.max()), 5), 'step')
-        chart.axis_y(log_ticks(*y) if log else nice_ticks(0, 1, 5))
-        for name, points in lines.items():
-            noisy = len(points) > 60 and key == 'train/loss'
-            chart.line(points.tolist(), ON_WHITE[name], 1 if noisy else 2, faint=noisy)
-            if noisy:
-                smooth = np.column_stack([points[:, 0], running_mean(points[:, 1], len(points) // 20)])
-                chart.line(smooth.tolist(), ON_WHITE[name])
-            at = points[points[:, 0] == best.get(name)]
-            if len(at) and key.startswith('val/'):
-                chart.mark(tuple(at[0]), name, f'{name}: checkpoint of step {best[name]:,}, {at[0, 1]:.4f}')
-        charts.append((title, chart.svg()))
+        lines = [
+            (name, points, pair.steps[name])
+            for pair in trained
+            for name, rows in pair.histories.items()
+            if len(points := _series(rows, key, log))
+        ]
+        if lines:
+            charts.append((title, _curve_chart(key, title, log, lines, several=len(trained) > 1)))
     return charts
+
+
+def _curve_chart(key: str, title: str, log: bool, lines: Sequence[tuple[str, np.ndarray, int]], several: bool) -> str:
+    """Of lines: network, points [N, 2], step of the checkpoint that was scored."""
+    steps, values = (np.concatenate([points[:, axis] for _, points, _ in lines]) for axis in (0, 1))
+    y = (float(values.min()) * 0.8, float(values.max()) * 1.25) if log else (0.0, 1.0)
+    words = '; '.join(f'{name} ends at {points[-1, 1]:.3g}' for name, points, _ in lines)
+    chart = Chart(title, f'Over {steps.max():,.0f} steps: {words}.', (0.0, float(steps.max())), y, 230, log_y=log)
+    chart.axis_x(nice_ticks(0, float(steps.max()), 5), 'step')
+    chart.axis_y(log_ticks(*y) if log else nice_ticks(0, 1, 5))
+    for name, points, best in lines:
+        noisy = len(points) > 60 and key == 'train/loss'
+        smooth = np.column_stack([points[:, 0], running_mean(points[:, 1], max(1, len(points) // 20))])
+        if noisy and not several:
+            chart.line(_thinned(points), ON_WHITE[name], 1, faint=True)
+        chart.line(_thinned(smooth if noisy else points), ON_WHITE[name], 1.2 if several else 2, faint=several)
+        at = points[points[:, 0] == best]
+        if len(at) and key.startswith('val/') and not several:
+            chart.mark(tuple(at[0]), name, f'{name}: checkpoint of step {best:,}, {at[0, 1]:.4f}')
+    return chart.svg()
+
+
+def _thinned(points: np.ndarray) -> list[tuple[float, float]]:
+    """Every k-th, so that a long training does not fill the page."""
+    return [(x, y) for x, y in points[:: len(points) // _MOST_POINTS + 1].tolist()]
 
 
 def case_chart(cases: list[Case]) -> str:

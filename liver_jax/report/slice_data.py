@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from liver_jax.report.findings import Case
+from liver_jax.report.cases import Case
 
 
 def cases_data(cases: list[Case], budget: int) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-DISPLAY_NAMES = {'unet': 'U-Net', 'resunet': 'ResU-Net', 'all_zero': 'all zero'}
+DISPLAY_NAMES = {'unet': 'U-Net', 'resunet': 'ResU-Net', 'all_zero': 'all zero', 'hu_threshold': 'HU threshold'}
 TARGETS = {'tumor': 'tumour', 'liver': 'liver', 'liver_or_tumor': 'liver or tumour (merged)'}
 SLICES = {'tumor': 'only slices with tumour', 'liver': 'only slices with liver', 'all': 'all slices'}
 UNDEFINED = '–'

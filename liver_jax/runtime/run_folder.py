@@ -49,6 +49,12 @@ def read_run_config(workdir: Path) -> Config:
         raise UserError(f'{file}: {error}; it was changed, or made by another version') from error
 
 
+def pair_folder(workdir: Path, seed: int | None, fold: int | None) -> Path:
+    """Where a comparison keeps the pair of a seed and fold: `fold-K/seed-N`, of None without that level."""
+    levels = [f'{name}-{number}' for name, number in (('fold', fold), ('seed', seed)) if number is not None]
+    return workdir.joinpath(*levels)
+
+
 def check_trained_with(workdir: Path, saved: Mapping[str, Any], config: Config) -> None:
     """Raise UserError where a checkpoint has another config than its run, whose config.json was changed then."""
     _refuse(workdir, config_differences(saved, config))

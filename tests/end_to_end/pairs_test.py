@@ -1,5 +1,6 @@
 """Several seeds and folds: what is shared within a pair, where things lie, what is said of the difference."""
 
+import html
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ from liver_jax.compare import compare
 from liver_jax.errors import UserError
 from liver_jax.evaluation.results import evaluate_run
 from liver_jax.pairs import plan_pairs
+from liver_jax.report.findings import gather
+from liver_jax.report.html import make_page
 from liver_jax.report.panel_table import panel_text
 from liver_jax.runtime.checkpoint import Checkpoints
 from liver_jax.runtime.run_folder import read_run_config
@@ -56,6 +59,39 @@ def test_every_network_has_its_panel(seeds):
     assert (workdir / 'figures' / 'reliability.png').stat().st_size > 10_000
     assert comparison['paired']['verdict'] in (workdir / 'comparison.md').read_text()
     assert 'seed-*/{unet,resunet}/checkpoints/' in text
+
+
+def case_dice(folder, name):
+    return {
+        row['case']: row['dice'] for row in json.loads((folder / name / 'evaluation/test.json').read_text())['cases']
+    }
+
+
+def test_the_report_of_seeds_has_every_pair_and_the_pictures_of_the_first(seeds):
+    workdir, _, comparison = seeds
+    findings = gather(workdir)
+    assert findings.results == comparison
+    assert [pair.title for pair in findings.trained] == ['seed 0', 'seed 1']
+    ends = [pair.histories['U-Net'][-1]['train/loss'] for pair in findings.trained]
+    assert len(set(ends)) == 2
+    shown = {findings.renamed.get(case.name, case.name): case.dice['ResU-Net'] for case in findings.cases}
+    assert shown == case_dice(workdir / 'seed-0', 'resunet') != case_dice(workdir / 'seed-1', 'resunet')
+    page = make_page(findings, None)
+    assert 'Shown: the networks of the first seed (0)' in page
+    assert '--config.compare.seeds=2' in page
+    assert html.escape(comparison['paired']['verdict'][1:]) in page
+    assert page.count('<summary>Seed ') == 2
+    for run in comparison['runs']:
+        assert f'<td>{run["models"]["unet"]["dice_case"]:.4f}</td>' in page.split('Every pair on its own')[1]
+
+
+def test_the_report_needs_the_pairs_that_it_shows(seeds, tmp_path):
+    shutil.copytree(seeds[0], tmp_path / 'run', ignore=shutil.ignore_patterns('resunet'))
+    with pytest.raises(UserError, match=r'seed-0/resunet: no config\.json there'):
+        gather(tmp_path / 'run')
+    (tmp_path / 'run' / 'comparison.json').unlink()
+    with pytest.raises(UserError, match='an unfinished comparison'):
+        gather(tmp_path / 'run')
 
 
 def test_more_seeds_leave_those_that_are_there(config, seeds, caplog, monkeypatch):
@@ -115,6 +151,14 @@ def test_three_folds_test_every_patient_once(config, tmp_path, monkeypatch):
     assert comparison['paired']['verdict'].startswith(
         ('no significant difference', 'U-Net', 'ResU-Net', 'no statement')
     )
+    findings = gather(workdir)
+    assert set(findings.patients) == set.union(*tested)
+    for fold in range(3):
+        expected = case_dice(workdir / f'fold-{fold}', 'unet')
+        assert {case.name: case.dice['U-Net'] for case in findings.cases if case.name in expected} == expected
+    page = make_page(findings, None)
+    assert 'each patient as predicted by the networks of its own fold' in page
+    assert '--config.compare.folds=3' in page
     with Checkpoints(workdir / 'fold-2' / 'unet' / 'checkpoints') as checkpoints:
         assert checkpoints.latest_step()
 

@@ -17,9 +17,11 @@ from PIL import Image
 
 from chromium import Page
 from liver_jax.compare import compare
+from liver_jax.errors import UserError
 from liver_jax.report import html
 from liver_jax.report.findings import gather
 from liver_jax.report.html import ASSETS, make_page, write_report
+from liver_jax.report.tables import display_name
 from small_ct import small_config
 
 HOSTILE = '<img src=x onerror=alert(1)>'
@@ -108,7 +110,7 @@ def test_tables_hold_the_numbers_of_the_comparison(workdir, tmp_path):
     scores = {
         'U-Net': comparison['models']['unet'],
         'ResU-Net': comparison['models']['resunet'],
-        **{name.replace('_', ' '): values for name, values in comparison['baselines'].items()},
+        **{display_name(name): values for name, values in comparison['baselines'].items()},
     }
     for number, values in enumerate(scores.values()):  # no two alike: a swapped column shows
         values |= {
@@ -242,7 +244,9 @@ def test_hostile_strings_are_text(workdir, tmp_path):
     bad = f'</script><script>alert(1)</script>{HOSTILE}"\'<!--'
     results = json.loads(json.dumps(findings.results))
     results['protocol'] |= {'warning': bad, 'patients': bad, 'target': bad, 'split_digest': bad}
-    results['panel'] = [{'target': bad, 'average': bad, 'model': 'unet', 'dice': 0.5}]
+    results['panel'] = [{**row, 'target': bad, 'model': bad} for row in results['panel'] if row['model'] == 'all_zero']
+    results['paired'] |= {'verdict': bad, 'of': bad, 'metric': bad}
+    results['calibration']['unet']['rule'] = bad
     cases = [dataclasses.replace(case, name=bad, patient=bad) for case in findings.cases]
     config = dataclasses.replace(findings.config, data=dataclasses.replace(findings.config.data, masks=bad))
     hostile = dataclasses.replace(findings, results=results, cases=cases, config=config)
@@ -286,6 +290,39 @@ def test_the_command_makes_the_page_of_a_single_run(workdir, tmp_path):
     assert 'liver-jax train --config=configs/default.py \\\n    --config.data.raw=PATH' in text
     assert '--config.split.by=slice' in text
     assert 'config.optim.b1' not in text  # as configs/default.py has it
+
+
+@pytest.mark.parametrize(
+    ('change', 'fault'),
+    [
+        (lambda values: values.pop('runs'), 'runs is missing or garbled'),
+        (lambda values: values['panel'][3].pop('dice'), 'panel has no dice'),
+        (lambda values: values.update(calibration=None), 'calibration is missing or garbled'),
+        (lambda values: values['runs'][0]['best_step'].pop('unet'), 'runs and models are of other networks'),
+        (lambda values: values['runs'][0]['best_step'].update(unet=1), 'comparison.json speaks of 1'),
+    ],
+)
+def test_a_garbled_comparison_is_told_by_what_it_lacks(workdir, tmp_path, change, fault):
+    place = tmp_path / 'run'
+    shutil.copytree(workdir, place)
+    values = json.loads((place / 'comparison.json').read_text())
+    change(values)
+    (place / 'comparison.json').write_text(json.dumps(values))
+    with pytest.raises(UserError, match=fault):
+        gather(place)
+    (place / 'comparison.json').write_text('[1')
+    with pytest.raises(UserError, match=r'comparison\.json: not readable'):
+        gather(place)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(workdir, tmp_path):
+    place = tmp_path / 'run'
+    shutil.copytree(workdir, place)
+    shutil.rmtree(place / 'unet' / 'checkpoints')
+    shutil.copytree(place / 'resunet' / 'checkpoints', place / 'unet' / 'checkpoints')
+    done = liver_jax('report', f'--workdir={place}', code=2)
+    assert len(done.stderr.splitlines()) == 1
+    assert f'{place}/unet' in done.stderr
 
 
 @pytest.mark.parametrize('what', ['nothing', 'folder', 'unfinished', 'garbled'])

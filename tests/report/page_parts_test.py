@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from liver_jax.report.cases import Case, grid_spacing
 from liver_jax.report.charts import log_ticks, nice_ticks
-from liver_jax.report.findings import Case, grid_spacing
 from liver_jax.report.lesions import find_lesions
-from liver_jax.report.sections import honest_panel, html_table
+from liver_jax.report.markup import html_table
 from liver_jax.report.slice_data import cases_data, run_lengths, to_webp
 from liver_jax.report.tables import Column, Table
 
@@ -104,23 +104,6 @@ def test_intervals_stand_below_their_scores_where_there_are_some():
     assert '0.400 to 0.600' in html_table(table, {'U-Net': {'dice_case': [0.4, 0.6]}})
     for odd in ({'U-Net': None}, {'U-Net': {'dice_case': [None, 1]}}, {'U-Net': {'dice_case': 'x'}}):
         assert ' to ' not in html_table(table, odd)
-
-
-def test_the_panel_has_a_row_per_reading_and_a_column_per_network():
-    reading = {'target': 'tumor', 'average': 'case', 'resolution': 'native', 'slices': 'all', 'empty_rule': 'left out'}
-    panel = [
-        {**reading, 'model': 'unet', 'dice': 0.25},
-        {**reading, 'model': 'resunet', 'dice': 0.75},
-        {**reading, 'model': 'all_zero', 'dice': 0.0},
-        {**reading, 'average': 'pooled', 'model': 'unet', 'dice': None},
-        {**reading, 'average': 'pooled', 'model': 'resunet', 'dice': 0.5},
-    ]
-    text = honest_panel(panel)
-    assert 'U-Net from 0.250 to 0.250, ResU-Net from 0.500 to 0.750' in text
-    assert text.count('<tr>') == 3
-    assert '0.2500 <small>lowest</small>' in text
-    assert '0.7500 <small>highest</small>' in text
-    assert text.count('<td class="number">–</td>') == 2
 
 
 def test_ticks():

@@ -19,6 +19,7 @@ _SEGMENTS = {
     1: ('Liver', ('91723000', 'Anatomical Structure'), ('10200004', 'Liver')),
     2: ('Tumor', ('49755003', 'Morphologically Abnormal Structure'), ('108369006', 'Neoplasm')),
 }
+TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SERIES_NUMBER = 900  # beyond those that scanners give
 # What a SEG takes over from its series and may have empty, but not leave out.
 _MAY_BE_EMPTY = (
@@ -36,12 +37,12 @@ def write_segmentation(
     `algorithm` names the network. Every slice has its frame, so that readers without geometry get the whole volume.
 
     Raises:
-        UserError: headers that no segmentation can be made for, such as several files of many frames.
+        UserError: headers that no segmentation can be made for.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            made = _segmentation(*_sources(files, series), labels, meanings, algorithm)
+            made = _segmentation(_sources(files, series), series, labels, meanings, algorithm)
             partial = path.with_name(f'.{path.name}.{os.getpid()}')
             try:
                 made.save_as(partial, enforce_file_format=True)
@@ -57,20 +58,16 @@ def write_segmentation(
         ) from error
 
 
-def _sources(files: Sequence[Path], series: Raster) -> tuple[list[Any], list[int]]:
-    """The data sets that a SEG refers to, and the plane of the series that each of their frames is."""
-    placed: dict[int, Path] = {}
+def _sources(files: Sequence[Path], series: Raster) -> dict[Path, list[int]]:
+    """The files that a SEG refers to, and the plane of the series that each of their frames is; of copies the first."""
+    placed: dict[Path, list[int]] = {}
+    seen: set[int | None] = {None}
     for path in sorted(files):
         planes = [plane_in(series, frame) for frame in read_header(path).frames]
-        if len(planes) > 1:
-            if len(files) > 1:
-                raise UserError(
-                    f'{path}: one of {len(files)} files of many frames in a series; expected one, join them'
-                )
-            return [_completed(path)], [plane for plane in planes if plane is not None]
-        if planes[0] is not None:
-            placed.setdefault(planes[0], path)  # copies of a slice count once
-    return [_completed(placed[plane]) for plane in sorted(placed)], sorted(placed)
+        if not seen.issuperset(planes):
+            seen.update(planes)
+            placed[path] = [plane for plane in planes if plane is not None]
+    return dict(sorted(placed.items(), key=lambda item: item[1]))
 
 
 def _completed(path: Path) -> Any:
@@ -84,7 +81,7 @@ def _completed(path: Path) -> Any:
 
 
 def _segmentation(
-    sources: list[Any], planes: list[int], labels: np.ndarray, meanings: Sequence[int], algorithm: str
+    placed: dict[Path, list[int]], series: Raster, labels: np.ndarray, meanings: Sequence[int], algorithm: str
 ) -> Any:
     import highdicom as hd  # half a second, and few runs write DICOM
 
@@ -104,12 +101,24 @@ def _segmentation(
         )
         for number, label in enumerate(meanings, start=1)
     ]
-    frames = np.zeros((len(planes), *labels.shape[1::-1]), np.uint8)
+    numbers = np.zeros(labels.shape[::-1], np.uint8)  # slice, row, column
     for number, label in enumerate(meanings, start=1):
-        frames[(labels == label).transpose(2, 1, 0)[planes]] = number
-    return hd.seg.Segmentation(
-        source_images=sources,
-        pixel_array=frames,
+        numbers[(labels == label).transpose(2, 1, 0)] = number
+    sources = [_completed(path) for path in placed]
+    # A SEG takes frames from one file of many; of several it gets the volume instead, which says where it lies.
+    several = len(placed) > 1 and any(len(planes) > 1 for planes in placed.values())
+    pixels: Any = numbers[[plane for planes in placed.values() for plane in planes]]
+    if several:
+        pixels = hd.Volume(
+            numbers,
+            TO_LPS @ series.affine[:, [2, 1, 0, 3]],
+            coordinate_system='PATIENT',
+            frame_of_reference_uid=sources[0].FrameOfReferenceUID,
+        )
+    made = hd.seg.Segmentation(
+        source_images=sources[:1] if several else sources,
+        further_source_images=sources[1:] if several else None,
+        pixel_array=pixels,
         segmentation_type='BINARY',
         segment_descriptions=described,
         series_instance_uid=hd.UID(),
@@ -124,3 +133,7 @@ def _segmentation(
         content_label='LIVER_JAX',
         omit_empty_frames=False,
     )
+    if several:  # of a volume the thickness is not known; the standard wants one
+        (measures,) = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+        measures.SliceThickness = measures.SpacingBetweenSlices
+    return made

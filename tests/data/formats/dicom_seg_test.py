@@ -61,6 +61,29 @@ def test_an_enhanced_series_and_one_with_copies(tmp_path):
     np.testing.assert_array_equal(back(series, path), LABELS)
 
 
+def test_a_series_of_several_files_of_many_frames(tmp_path):
+    def part(numbers):
+        one = enhanced(small_hu())
+        own = one.PixelData
+        size = len(own) // SLICES
+        one.PerFrameFunctionalGroupsSequence = [one.PerFrameFunctionalGroupsSequence[number] for number in numbers]
+        one.PixelData = b''.join(own[number * size : (number + 1) * size] for number in numbers)
+        one.NumberOfFrames = len(numbers)
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        return one
+
+    parts = [part(range(0, SLICES, 2)), part(range(1, SLICES, 2))]
+    for one in parts:
+        one.StudyInstanceUID, one.SeriesInstanceUID = parts[0].StudyInstanceUID, parts[0].SeriesInstanceUID
+        one.FrameOfReferenceUID = parts[0].FrameOfReferenceUID
+    series, path = write(tmp_path, save_all(tmp_path / 'ct', parts))
+    np.testing.assert_array_equal(back(series, path), LABELS)
+    check_standard(path)
+    (referenced,) = pydicom.dcmread(path).ReferencedSeriesSequence
+    instances = {item.ReferencedSOPInstanceUID for item in referenced.ReferencedInstanceSequence}
+    assert instances == {one.SOPInstanceUID for one in parts}
+
+
 def test_an_empty_segmentation_has_all_frames(tmp_path):
     series, path = write(tmp_path, write_series(tmp_path / 'ct', small_hu()), LABELS * 0, (2,))
     assert not back(series, path).any()
