@@ -12,6 +12,9 @@ from liver_jax.runtime.distributed import on_first
 
 
 def _evaluate(values: FlagValues) -> None:
+    if values.watch:
+        _watch(values)
+        return
     start_jax(together=True)
     on_first(lambda: _evaluate_here(values))
 
@@ -24,12 +27,24 @@ def _evaluate_here(values: FlagValues) -> None:
     raw = path_of(values.raw) if values.raw else None
     results = evaluate_run(
         path_of(values.workdir), values.checkpoint, values.split, raw, values.keep_training_cases,
-        (values.images, values.labels),
+        (values.images, values.labels), str(path_of(values.store)) if values.store else '',
     )  # fmt: skip
     width = shutil.get_terminal_size().columns
     print(evaluation_text(results, width))
     print(panel_text(results, width))
     print(f'written: {path_of(values.workdir) / "evaluation" / results["split"]}.json')
+
+
+def _watch(values: FlagValues) -> None:
+    for flag in ('checkpoint', 'raw', 'images', 'labels', 'keep_training_cases'):
+        if not values[flag].using_default_value:
+            raise UserError(f'--{flag} does not go with --watch; expected --workdir, --split and --store alone')
+    start_jax()
+    from liver_jax.evaluation.watch import watch
+
+    part = 'val' if values['split'].using_default_value else values.split  # to choose by the test part would spoil it
+    store = str(path_of(values.store)) if values.store else ''
+    print(f'scores of {watch(path_of(values.workdir), part, store)}')
 
 
 def _score(values: FlagValues) -> None:
@@ -82,7 +97,7 @@ def _millilitres(text: str) -> float:
 
 SCORING = {
     'evaluate': Command(
-        'score a checkpoint; needs the run folder alone',
+        'score a checkpoint, or with --watch each as it is saved; needs the run folder, and the slices that it names',
         {
             'workdir': WORKDIR,
             'checkpoint': Flag('best, latest or a step', 'best'),
@@ -91,6 +106,8 @@ SCORING = {
             'images': Flag('with --raw: pattern of the images in it, such as ct/*.nii.gz (else recognised)', ''),
             'labels': Flag('with --raw: pattern of their labels', ''),
             'keep_training_cases': Flag('of --raw, score also volumes that were in training or validation', False),
+            'store': Flag('where the slice store of the run is now, if it was moved', ''),
+            'watch': Flag('beside training: score every new checkpoint (--split: val) until training has ended', False),
         },
         _evaluate,
     ),

@@ -17,7 +17,17 @@ COMMANDS = {
     'inspect': ['--dir', '--config', '--json', '--sheet', '--augment'],
     'prepare': ['--config', '--shard', '--merge'],
     'train': ['--config', '--workdir'],
-    'evaluate': ['--workdir', '--checkpoint', '--split', '--raw', '--images', '--labels', '--keep_training_cases'],
+    'evaluate': [
+        '--workdir',
+        '--checkpoint',
+        '--split',
+        '--raw',
+        '--images',
+        '--labels',
+        '--keep_training_cases',
+        '--store',
+        '--watch',
+    ],
     'score': ['--prediction', '--reference', '--json', '--labels'],
     'predict': [
         '--workdir',

@@ -28,15 +28,17 @@ def evaluate_run(
     raw: Path | None,
     keep_training_cases: bool = False,
     patterns: tuple[str, str] = ('', ''),
+    moved_store: str = '',
 ) -> dict[str, Any]:
     """Score a checkpoint on a part of its split, or on another folder of volumes; writes and returns the results.
 
     Written to `WORKDIR/evaluation/<split>.json`, with `raw` to `external.json`. Of `raw`, scans that the network was
     trained or chosen on are left out, unless `keep_training_cases`; `patterns` find images and labels in it.
+    `moved_store` is where the run's slices are now, if not where they were in training.
     """
     if keep_training_cases and not raw:
         raise UserError('--keep_training_cases speaks of --raw, which is not given; expected both or neither')
-    run, record = load_run(workdir, checkpoint), read_record(workdir / 'split.json')
+    run, record = load_run(workdir, checkpoint, moved_store), read_record(workdir / 'split.json')
     check_trained_on(workdir / 'split.json', record, run.split)
     own, note = _own_slices(run, workdir)
     scans, missing = find_scans(own[0], run.config.data) if own else (None, '')
@@ -68,8 +70,8 @@ def _own_slices(run: Run, workdir: Path) -> tuple[tuple[SliceStore, Split] | Non
     """The slices that the network was trained on and their split; or None, and why."""
     if not Path(run.config.data.store).exists():
         return None, (
-            f'{run.config.data.store}: the slice store of this run is not there; bring it back, '
-            f'or write where it is now into data.store of {workdir / "config.json"}'
+            f'{run.config.data.store}: the slice store of {workdir} is not there; '
+            'expected the slices that it was trained on, say where they are now with --store'
         )
     try:
         store = open_store(run.config)

@@ -37,18 +37,34 @@ class Run:
 
     def evaluator(self, store: SliceStore, rows: np.ndarray) -> Evaluator:
         """The evaluator of this network on rows of a store."""
-        config = self.config
-        loss = make_loss(config.loss)
-        return Evaluator(self.model, store, rows, config.data.target, config.eval, self.mesh, loss)
+        return make_evaluator(self.config, self.model, self.mesh, store, rows)
 
 
-def load_run(workdir: Path, checkpoint: str = 'best') -> Run:
+def make_evaluator(config: Config, model: nn.Module, mesh: Mesh, store: SliceStore, rows: np.ndarray) -> Evaluator:
+    """The evaluator of a network on rows of a store, with batches that these devices can share.
+
+    Those that it was trained on may have been another number; scores do not depend on the batch.
+    """
+    even = -(-config.eval.batch_size // mesh.size) * mesh.size
+    settings = dataclasses.replace(config.eval, batch_size=even)
+    return Evaluator(model, store, rows, config.data.target, settings, mesh, make_loss(config.loss))
+
+
+def run_config(workdir: Path, store: str = '') -> Config:
+    """The config of a run; with `store`, its slices are there and not where they were in training."""
+    config = read_run_config(workdir)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, store=store)) if store else config
+
+
+def load_run(workdir: Path, checkpoint: str = 'best', store: str = '') -> Run:
     """A run as its folder has it, on the devices of this process; `checkpoint` is 'best', 'latest' or a step.
+
+    `store` is as in `run_config`.
 
     Raises:
         UserError: no such run or checkpoint.
     """
-    config = read_run_config(workdir)
+    config = run_config(workdir, store)
     folder = workdir / 'checkpoints'
     if not folder.is_dir():
         raise UserError(f'{folder}: no checkpoints there; expected a run that finished its first epoch')

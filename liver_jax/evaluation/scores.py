@@ -21,6 +21,11 @@ class ImageScores:
     ssim: np.ndarray
     loss: np.ndarray | None = None
 
+    @property
+    def not_finite(self) -> np.ndarray:
+        """Places of the slices whose loss is NaN or infinite; means leave NaN out, so look here."""
+        return np.flatnonzero(~np.isfinite(self.loss)) if self.loss is not None else np.empty(0, int)
+
 
 def summarise(scores: ImageScores) -> dict[str, float]:
     """Every score by its average: `dice_image` (over slices), `dice_case` (over cases), `dice_pooled` (all pixels).

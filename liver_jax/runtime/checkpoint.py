@@ -97,6 +97,10 @@ class Checkpoints:
         self._give_up(failure)
         return False
 
+    def reload(self) -> None:
+        """Look at the folder again, which another process writes."""
+        self._manager.reload()
+
     def steps(self) -> list[int]:
         """Steps of all whole checkpoints, the newest last."""
         return sorted(self._manager.all_steps())

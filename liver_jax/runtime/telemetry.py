@@ -16,6 +16,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
 from liver_jax.files import Appended, write_atomically
@@ -77,11 +78,57 @@ class Telemetry:
         self._events.write(_record(data))
 
 
+class ScoreLog:
+    """Scores of checkpoints, a row for each: `WORKDIR/evaluation/NAME.jsonl`, and in `WORKDIR/tensorboard/NAME`.
+
+    TensorBoard follows one growing file per folder, so that this one, beside training, needs its own. A killed process
+    may have written a row and not its event: the next one does.
+    """
+
+    def __init__(self, workdir: Path, name: str) -> None:
+        """Open both; `rows` are those that are there. One process at a time may."""
+        path, self.board = workdir / 'evaluation' / f'{name}.jsonl', workdir / 'tensorboard' / name
+        self.rows = read_rows(path)
+        write_atomically(path, ''.join(json.dumps(row) + '\n' for row in self.rows))
+        self.board.mkdir(parents=True, exist_ok=True)
+        files = sorted(self.board.glob('events.out.tfevents.*'))
+        shown = {event.step for file in files for _, event in _events(file.read_bytes()) if event.summary.value}
+        self._rows = Appended(path)
+        self._events = Appended(self.board / f'events.out.tfevents.{len(files) + 1:010}.{name}')
+        self._events.write(_record(Event(wall_time=time.time(), file_version='brain.Event:2').SerializeToString()))
+        for row in self.rows:
+            if row['step'] not in shown:
+                self._show(row)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._events.close()
+        self._rows.close()
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Log the finite values of one checkpoint."""
+        row = {'step': step, **{name: float(value) for name, value in values.items() if math.isfinite(value)}}
+        self.rows.append(row)
+        self._rows.write(json.dumps(row).encode() + b'\n')
+        self._show(row)
+
+    def _show(self, row: Mapping[str, float]) -> None:
+        """All values in one event: it is there as a whole or not at all."""
+        values = [each for name, value in row.items() if name != 'step' for each in summary.scalar(name, value).value]
+        event = Event(wall_time=time.time(), step=int(row['step']), summary=Summary(value=values))
+        self._events.write(_record(event.SerializeToString()))
+
+
 def read_history(workdir: Path) -> list[dict[str, float]]:
     """The rows of `metrics.jsonl`; a torn last line is left out."""
+    return read_rows(workdir / 'metrics.jsonl')
+
+
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """The rows of a file of JSON lines; a torn last one is left out, and no file has none."""
     rows = []
     try:
-        lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+        lines = path.read_text().splitlines()
     except FileNotFoundError:
         return []
     for line in lines:

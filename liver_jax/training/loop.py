@@ -198,7 +198,9 @@ class _Run:
 
     def _save(self, state: TrainState, feed: Feed, meter: Meter) -> None:
         meter.fetch()  # raises where a number was not finite: such a state is never saved
-        self.progress = dataclasses.replace(self.progress, position=feed.get_state(), losses=meter.losses)
+        self.progress = dataclasses.replace(
+            self.progress, position=feed.get_state(), losses=meter.losses, finished=self.finished
+        )
         self.checkpoints.save(self.step, state.variables, state.unscored, self.progress.to_json(), self.about)
 
     def _log(self, display: Display, meter: Meter, feed: Feed) -> None:

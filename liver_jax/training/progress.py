@@ -17,6 +17,7 @@ class Progress:
     validated: int = -1  # the last step that was validated
     best_step: int | None = None
     best_score: float | None = None
+    finished: bool = False  # nothing is left to train or validate
     losses: list[float] = dataclasses.field(default_factory=list)  # of the steps since the last logged one
 
     def after(self, step: int, score: float) -> 'Progress':

@@ -1,7 +1,5 @@
 """Validation during training: scores of the validation slices, and a picture of some of them for TensorBoard."""
 
-import math
-
 import jax
 import numpy as np
 from flax import linen as nn
@@ -35,12 +33,12 @@ class Validation:
         self._previews = Evaluator(model, store, self._shown, target, config.eval, mesh)
 
     def run(self, state: TrainState, step: int, telemetry: Telemetry) -> dict[str, float]:
-        """The summary of the scores, logged at `step`; raises NotFinite when the loss is not."""
+        """The summary of the scores, logged at `step`; raises NotFinite when the loss of a slice is not."""
         scores = self._all.run(state.variables)
+        if len(bad := scores.not_finite):
+            rows = self._rows[bad[: self._config.eval.batch_size]]
+            raise NotFinite('validation loss', float(np.asarray(scores.loss)[bad[0]]), step, rows.tolist())
         summary = summarise(scores)
-        if not math.isfinite(summary['loss']):
-            bad = self._rows[~np.isfinite(scores.loss)] if scores.loss is not None else self._rows
-            raise NotFinite('validation loss', summary['loss'], step, bad[: self._config.eval.batch_size].tolist())
         telemetry.scalars(step, {f'val/{name}': value for name, value in summary.items()})
         telemetry.image(step, self._overlay_name, self._picture(state))
         return summary

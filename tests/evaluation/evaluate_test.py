@@ -10,9 +10,10 @@ import pytest
 from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
 from liver_jax.evaluation.evaluate import Evaluator, score_empty
+from liver_jax.evaluation.run import make_evaluator
 from liver_jax.evaluation.scores import summarise
 from liver_jax.metrics.ssim import ssim_masks
-from liver_jax.runtime.mesh import make_mesh
+from liver_jax.runtime.mesh import make_mesh, replicated
 from liver_jax.training.recipe import make_recipe
 from liver_jax.training.state import init_state
 
@@ -59,8 +60,6 @@ def test_padding_and_devices_do_not_change_scores(config, store, network, batch_
     expected = evaluator(config, store, network, rows).run(network[1])
     variables = jax.device_put(network[1], make_mesh(devices).devices.flat[0]) if devices == 1 else network[1]
     if devices == 2:
-        from liver_jax.runtime.mesh import replicated
-
         variables = jax.device_put(network[1], replicated(make_mesh(2)))
     scores = evaluator(config, store, network, rows, batch_size, devices).run(variables)
     np.testing.assert_array_equal(np.stack(scores.counts), np.stack(expected.counts))
@@ -71,6 +70,14 @@ def test_padding_and_devices_do_not_change_scores(config, store, network, batch_
 def test_batch_that_devices_cannot_share_is_refused(config, store, network):
     with pytest.raises(UserError, match=r'eval\.batch_size is 12; expected a multiple of the 8 devices'):
         evaluator(config, store, network, np.arange(11), 12)
+
+
+def test_a_run_is_scored_on_devices_that_cannot_share_its_batch(config, store, network):
+    rows, mesh = np.arange(11), make_mesh(3)
+    expected = evaluator(config, store, network, rows, threshold=config.eval.threshold).run(network[1])
+    scores = make_evaluator(config, network[0], mesh, store, rows).run(jax.device_put(network[1], replicated(mesh)))
+    np.testing.assert_array_equal(np.stack(scores.counts), np.stack(expected.counts))
+    np.testing.assert_allclose(scores.loss, expected.loss, atol=1e-5)
 
 
 def test_all_zero_baseline_by_hand(store):
