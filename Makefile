@@ -1,4 +1,5 @@
-# make demo: everything on synthetic CT, from nothing to the table. make test: the tests (make test-long: those that take minutes). make setup: only .venv.
+# make demo: everything on synthetic CT, from nothing to the table. make setup: only .venv.
+# make test: the tests; make test-long: those that take minutes; make test-peers: the scores beside other libraries.
 # make viewer: the 3D viewer for reports (needs npm).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -8,7 +9,7 @@ RAW ?= PATH
 
 VIEWER := liver_jax/report/assets/viewer
 
-.PHONY: setup demo viewer test test-long lint clean
+.PHONY: setup demo viewer test test-long test-peers lint clean
 
 setup: .venv/ready
 
@@ -45,6 +46,15 @@ test: setup
 # What takes minutes: many processes, many kills, SLURM.
 test-long: setup
 	@$(BIN)/python -m pytest -m long
+
+# Parity with MONAI, torchmetrics and medpy, which are a gigabyte and so have a place of their own.
+test-peers: build/peers/ready
+	@build/peers/bin/python -m pytest --noconftest -W default tests/peers/parity.py
+
+build/peers/ready: tests/peers/requirements.txt
+	@$(PYTHON) -m venv build/peers
+	@build/peers/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

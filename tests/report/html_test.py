@@ -224,6 +224,8 @@ def test_without_the_viewer_the_page_says_so(workdir, tmp_path, monkeypatch):
 def test_fits_a_phone_and_prints(page):
     page.size(390, 844, mobile=True)
     assert page.run('document.documentElement.scrollWidth') == 390
+    boxes = '[...document.querySelectorAll("#panel .scroll")]'
+    assert page.run(f'{boxes}.map((box) => box.scrollWidth - box.clientWidth)') == [0, 0, 0]  # nothing to push aside
     silent = 'img:not([alt]), canvas:not([aria-label]), svg.chart:not([aria-label])'
     assert page.run(f'document.querySelectorAll({silent!r}).length') == 0
     assert page.pdf().startswith(b'%PDF')
