@@ -1,5 +1,5 @@
-# make demo: everything on synthetic CT, from nothing to the table. make test: the tests (make test-long: those that take minutes). make setup: only .venv.
-# make viewer: the 3D viewer for reports (needs npm).
+# make demo: everything on synthetic CT, from nothing to the table. make test: the tests. make setup: only .venv.
+# make test-long: the tests that take minutes. make viewer: the 3D viewer for reports (needs npm).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 # Without byte code every start would parse the libraries anew.
