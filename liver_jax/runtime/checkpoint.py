@@ -40,10 +40,7 @@ class Checkpoints:
     """The checkpoints of one run, in `folder`. Use as a context manager: leaving waits for the last save."""
 
     def __init__(self, folder: Path, read_only: bool = False) -> None:
-        """Open the folder, or create it. One who is to write there alone may; others are `read_only`.
-
-        Of several processes all open it together, but a `read_only` one is of this process alone.
-        """
+        """Open the folder, or create it; all processes of a job together. `read_only` is for one process, any one."""
         self._folder, self._read_only = folder.absolute(), read_only
         self._keep = _NewestAndBest()
         self._manager = self._open()
@@ -184,14 +181,12 @@ class Checkpoints:
         if not self._read_only and is_first():
             for torn in self._folder.glob('*.orbax-checkpoint-tmp*'):
                 shutil.rmtree(torn, ignore_errors=True)  # of a run that was killed; it takes room
-        own = place()[0]
-        alone = ocp.options.MultiprocessingOptions(own, {own}, f'alone-{next(_OPENED)}')
-        together = ocp.options.MultiprocessingOptions()
+        own, of = place()[0], ocp.options.MultiprocessingOptions
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._keep,
             create=not self._read_only,
             read_only=self._read_only,
-            multiprocessing_options=alone if self._read_only else together,
+            multiprocessing_options=of(own, {own}, f'alone-{next(_OPENED)}') if self._read_only else of(),
         )
         return ocp.CheckpointManager(self._folder, options=options)
 
