@@ -17,10 +17,11 @@ from liver_jax.data.store import SliceStore
 from liver_jax.evaluation.evaluate import HALF
 from liver_jax.evaluation.run import Run, describe_protocol, load_run, open_store
 from liver_jax.evaluation.scans import find_scans
-from liver_jax.evaluation.scores import mean, summarise
+from liver_jax.evaluation.scores import summarise
 from liver_jax.evaluation.summary import join_scores, summarise_assessments
 from liver_jax.files import write_atomically
 from liver_jax.metrics.overlap import EMPTY_RULE, overlap_scores
+from liver_jax.metrics.volumetry import mean
 from liver_jax.models import DISPLAY_NAMES, build_model, describe_model
 from liver_jax.pairs import Outcome, Pair, plan_pairs, score_pair, train_pair
 from liver_jax.report.curves import draw_curves

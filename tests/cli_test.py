@@ -18,7 +18,7 @@ COMMANDS = {
     'prepare': ['--config', '--shard', '--merge'],
     'train': ['--config', '--workdir'],
     'evaluate': ['--workdir', '--checkpoint', '--split', '--raw', '--images', '--labels', '--keep_training_cases'],
-    'score': ['--prediction', '--reference', '--json', '--labels'],
+    'score': ['--prediction', '--reference', '--probabilities', '--json', '--labels'],
     'predict': [
         '--workdir',
         '--input',

@@ -16,12 +16,12 @@ from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
 from liver_jax.evaluation.baselines import fit_hu_threshold, target_of
 from liver_jax.evaluation.evaluate import HALF
-from liver_jax.evaluation.findings import bounding_box
 from liver_jax.evaluation.scans import Part, make_part
-from liver_jax.evaluation.scores import mean
 from liver_jax.evaluation.volumes import Predictor, predict_scan
 from liver_jax.metrics.calibration import EDGES, LogitHistogram, count_logits, fit_temperature, no_logits
+from liver_jax.metrics.geometry import bounding_box
 from liver_jax.metrics.overlap import Counts, overlap_scores
+from liver_jax.metrics.volumetry import mean
 
 SMALLEST_MM3 = (0, 10, 20, 50, 100, 200, 500, 1000)  # a ball of 10 mm has 524 mm³
 THRESHOLDS = np.linspace(0.1, 0.9, 9)  # on whole scans, where each costs a labelling of components

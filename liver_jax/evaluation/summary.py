@@ -16,10 +16,11 @@ from liver_jax.evaluation.panel import (
     panel_rows,
     patient_dice,
 )
-from liver_jax.evaluation.scores import ImageScores, case_scores, mean
+from liver_jax.evaluation.scores import ImageScores, case_scores
 from liver_jax.evaluation.statistics import compare_paired, interval_of_mean
 from liver_jax.metrics.calibration import CALIBRATION_RULE, calibration, no_logits
 from liver_jax.metrics.overlap import Counts
+from liver_jax.metrics.volumetry import mean
 from liver_jax.models import DISPLAY_NAMES
 
 Trained = Sequence[Sequence[Assessment]]  # by seed, then by fold
