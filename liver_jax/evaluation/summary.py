@@ -17,7 +17,7 @@ from liver_jax.evaluation.panel import (
     patient_dice,
 )
 from liver_jax.evaluation.scores import ImageScores, case_scores
-from liver_jax.evaluation.statistics import compare_paired, interval_of_mean
+from liver_jax.evaluation.statistics import compare_paired, interval_of_mean, interval_over_cases
 from liver_jax.metrics.calibration import CALIBRATION_RULE, calibration, no_logits
 from liver_jax.metrics.overlap import Counts
 from liver_jax.metrics.volumetry import mean
@@ -91,14 +91,17 @@ def _mean_by_patient(seeds: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def _headline_interval(trained: Trained, model: str, seed: int) -> list[float]:
-    """Interval of the Dice per case of the prepared slices, as in the tables, by resampling patients."""
-    by_seed = []
-    for folds in trained:
-        patients: dict[str, list[float]] = {}
-        for case in case_scores(join_scores([fold.scores[model] for fold in folds])):
-            patients.setdefault(case['patient'], []).append(case['dice'])
-        by_seed.append({patient: mean(values) for patient, values in patients.items()})
-    return list(interval_of_mean(_defined(_mean_by_patient(by_seed)), seed))
+    """Interval of the Dice per case of the prepared slices, the mean over cases in the tables, by drawing patients."""
+    by_seed = [case_scores(join_scores([fold.scores[model] for fold in folds])) for folds in trained]
+    patients = sorted({case['patient'] for cases in by_seed for case in cases})
+    sums, counts = np.zeros((2, len(by_seed), len(patients)))
+    for number, cases in enumerate(by_seed):
+        for case in cases:
+            if not np.isnan(case['dice']):
+                place = number, patients.index(case['patient'])
+                sums[place] += case['dice']
+                counts[place] += 1
+    return list(interval_over_cases(sums, counts, seed))
 
 
 def _about_dice(dice: dict[str, float], metric: str, seed: int) -> dict[str, Any]:

@@ -166,6 +166,18 @@ def test_folds_are_joined_and_seeds_averaged(config):
     )
     same = case_scores(one.scores['unet'])[0]['dice']
     assert summary['intervals']['unet']['dice_case'] == pytest.approx([same, same])
+    # The other patient has two more cases of another Dice: the interval is about the mean over all cases.
+    counts_of = one.scores['unet'].counts
+    blank = dataclasses.replace(
+        other.scores['unet'], counts=Counts(0 * counts_of.tp, counts_of.fp, counts_of.fn + counts_of.tp, counts_of.tn)
+    )
+    several = [
+        dataclasses.replace(blank, slices=[dataclasses.replace(row, case=f'more-{n}') for row in blank.slices])
+        for n in range(2)
+    ]
+    folds = [one, *(dataclasses.replace(other, scores=other.scores | {'unet': each}) for each in several)]
+    low, high = summarise_assessments([folds], '', seed=0)['intervals']['unet']['dice_case']
+    assert (low, high) == pytest.approx((0, same))  # draws of the two patients: 0, a third of it, or itself
     # A second seed that finds nothing halves the mean.
     blind = dataclasses.replace(
         one, counts=[count._replace(tp=0, fp=0, fn=count.tp + count.fn) for count in one.counts]
