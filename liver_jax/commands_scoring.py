@@ -20,6 +20,7 @@ def _evaluate_here(values: FlagValues) -> None:
     from liver_jax.evaluation.results import evaluate_run
     from liver_jax.report.panel_table import panel_text
     from liver_jax.report.tables import evaluation_text
+    from liver_jax.report.volume_table import volumes_text
 
     raw = path_of(values.raw) if values.raw else None
     results = evaluate_run(
@@ -28,6 +29,7 @@ def _evaluate_here(values: FlagValues) -> None:
     )  # fmt: skip
     width = shutil.get_terminal_size().columns
     print(evaluation_text(results, width))
+    print(volumes_text(results, width))
     print(panel_text(results, width))
     print(f'written: {path_of(values.workdir) / "evaluation" / results["split"]}.json')
 

@@ -7,6 +7,8 @@ import numpy as np
 
 from liver_jax.evaluation.assess import Assessment
 from liver_jax.evaluation.baselines import CEILINGS
+from liver_jax.evaluation.fitting import sum_pixels
+from liver_jax.evaluation.native import NO_PARTS, describe_volumes
 from liver_jax.evaluation.panel import (
     AVERAGES,
     PANEL_RULE,
@@ -18,7 +20,7 @@ from liver_jax.evaluation.panel import (
 )
 from liver_jax.evaluation.scores import ImageScores, case_scores
 from liver_jax.evaluation.statistics import compare_paired, interval_of_mean, interval_over_cases
-from liver_jax.metrics.calibration import CALIBRATION_RULE, calibration, no_logits
+from liver_jax.metrics.calibration import CALIBRATION_RULE, calibration
 from liver_jax.metrics.overlap import Counts
 from liver_jax.metrics.volumetry import mean
 from liver_jax.models import DISPLAY_NAMES
@@ -27,7 +29,7 @@ Trained = Sequence[Sequence[Assessment]]  # by seed, then by fold
 
 
 def summarise_assessments(trained: Trained, note: str, seed: int) -> dict[str, Any]:
-    """`panel`, `ceiling`, `calibration`, `fitted`, `intervals`, `patient_dice`; `paired` where there are two networks.
+    """`panel`, `ceiling`, `calibration`, `fitted`, `intervals`, `patient_dice`, `volumes`; of two networks `paired`.
 
     Folds are joined, so that every patient counts once; seeds are averaged. `intervals` are of scores in the tables,
     `patient_dice` and `paired` of the strictest reading. `note` says what is missing, and why;
@@ -55,6 +57,7 @@ def summarise_assessments(trained: Trained, note: str, seed: int) -> dict[str, A
         },
         'intervals': {model: {'dice_case': _headline_interval(trained, model, seed)} for model in models},
         'patient_dice': {model: _about_dice(values, metric, seed) for model, values in dice.items()},
+        'volumes': _volumes(trained, note),
     }
     if len(models) == 2:
         one, other = models
@@ -114,6 +117,15 @@ def _defined(dice: dict[str, float]) -> np.ndarray:
     return np.array([value for value in dice.values() if not np.isnan(value)])
 
 
+def _volumes(trained: Trained, note: str) -> dict[str, Any]:
+    """Scores of whole scans (`describe_volumes`); empty, and why, where there are none."""
+    scans = [[scan for fold in folds for scan in fold.volumes] for folds in trained]
+    first = trained[0][0]
+    native = any(count.resolution == 'native' for count in first.counts)
+    missing = '' if scans[0] else NO_PARTS if native else note
+    return describe_volumes(scans, first.target, first.threshold, missing)
+
+
 def _ceiling(panel: Sequence[dict[str, Any]], slices: str) -> dict[str, Any]:
     """The Dice of the reference after its way to the network's grid and back; empty without scans."""
     found = {
@@ -132,9 +144,14 @@ def _calibration(trained: Trained, model: str) -> dict[str, Any]:
     """Of the pixels of all runs; temperatures and what they make of the errors are means over the runs."""
     runs = [(fold.pixels[model], fold.fitted.get(model)) for folds in trained for fold in folds]
     temperatures = [fitted.temperature if fitted else float('nan') for _, fitted in runs]
-    scaled = [calibration(pixels, temperature=t) for (pixels, _), t in zip(runs, temperatures, strict=True) if t == t]
+    together = sum_pixels(pixels for pixels, _ in runs)
+    scaled = [
+        calibration(pixels.everywhere, temperature=t)
+        for (pixels, _), t in zip(runs, temperatures, strict=True) if t == t
+    ]  # fmt: skip
     return {
-        **calibration(sum((pixels for pixels, _ in runs), no_logits())),
+        **calibration(together.everywhere),
+        **({'in_liver': calibration(together.in_liver)} if trained[0][0].target == 'tumor' else {}),
         'temperature': mean(temperatures),
         'with_temperature': {name: mean([each[name] for each in scaled]) for name in ('ece', 'brier', 'nll')},
         'rule': f'pixels of the prepared slices, at network resolution; {CALIBRATION_RULE}',
