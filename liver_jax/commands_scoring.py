@@ -1,12 +1,12 @@
 """The commands that score and segment: their flags and the one call each makes. See `commands`."""
 
-import json
 import math
 import shutil
 
 from absl.flags import FlagValues
 
 from liver_jax.cli_flags import WORKDIR, Command, Flag, path_of, start_jax
+from liver_jax.cli_output import check_json, give
 from liver_jax.errors import UserError
 from liver_jax.runtime.distributed import on_first
 
@@ -23,6 +23,7 @@ def _evaluate_here(values: FlagValues) -> None:
     from liver_jax.evaluation.results import evaluate_run
     from liver_jax.report.panel_table import panel_text
     from liver_jax.report.tables import evaluation_text
+    from liver_jax.report.volume_table import volumes_text
 
     raw = path_of(values.raw) if values.raw else None
     results = evaluate_run(
@@ -31,6 +32,7 @@ def _evaluate_here(values: FlagValues) -> None:
     )  # fmt: skip
     width = shutil.get_terminal_size().columns
     print(evaluation_text(results, width))
+    print(volumes_text(results, width))
     print(panel_text(results, width))
     print(f'written: {path_of(values.workdir) / "evaluation" / results["split"]}.json')
 
@@ -48,41 +50,28 @@ def _watch(values: FlagValues) -> None:
 
 
 def _score(values: FlagValues) -> None:
-    from liver_jax.evaluation.score_folders import score_folders
+    from liver_jax.evaluation.score_folders import check_all_scored, score_folders
     from liver_jax.report.score_table import score_text
-    from liver_jax.runtime.run_folder import write_json
 
-    results = score_folders(path_of(values.prediction), path_of(values.reference), values.labels)
-    print(score_text(results, shutil.get_terminal_size().columns))
-    if values.json:
-        write_json(path_of(values.json), results)
-        print(f'written: {values.json}')
-    failed = results['failed']
-    if failed:
-        more = f' (and {len(failed) - 1} more, listed above)' if len(failed) > 1 else ''
-        raise UserError(f'{failed[0]["reason"]}{more}; cases scored: {len(results["cases"])}')
+    check_json(values.json)
+    probabilities = path_of(values.probabilities) if values.probabilities else None
+    results = score_folders(path_of(values.prediction), path_of(values.reference), values.labels, probabilities)
+    give(values.json, results, score_text(results, shutil.get_terminal_size().columns))
+    check_all_scored(results)
 
 
 def _predict(values: FlagValues) -> None:
+    check_json(values.json)
     start_jax()
-    from liver_jax.evaluation.predict import predict
+    from liver_jax.evaluation.predict import check_all_done, predict
     from liver_jax.evaluation.segment import Options
-    from liver_jax.runtime.run_folder import write_json
 
     options = Options(values.flips, _millilitres(values.min_ml), values.largest_component, values.probabilities)
     output = path_of(values.output)
     liver = path_of(values.liver_workdir) if values.liver_workdir else None
     manifest = predict(path_of(values.workdir), path_of(values.input), output, values.checkpoint, options, liver)
-    if values.json == '-':
-        print(json.dumps(manifest, indent=1))
-    else:
-        print(f'written: {output} (labels, findings.csv, manifest.json)')
-    if values.json not in ('', '-'):
-        write_json(path_of(values.json), manifest)
-    failed = [entry for entry in manifest['cases'] if entry['status'] == 'failed']
-    if failed:
-        rest = f'; and {len(failed) - 1} others, see {output / "manifest.json"}' if len(failed) > 1 else ''
-        raise UserError(f'{len(failed)} of {len(manifest["cases"])} scans failed: {failed[0]["error"]}{rest}')
+    give(values.json, manifest, f'written: {output} (labels, findings.csv, manifest.json)')
+    check_all_done(manifest, output)
 
 
 def _millilitres(text: str) -> float:
@@ -114,9 +103,10 @@ SCORING = {
     'score': Command(
         'score NIfTI segmentations, whatever made them, by the LiTS scores and more; files are joined by number',
         {
-            'prediction': Flag('folder of predicted segmentations'),
-            'reference': Flag('folder of reference segmentations'),
-            'json': Flag('file for all scores', ''),
+            'prediction': Flag('folder of predicted segmentations, or one file'),
+            'reference': Flag('folder of reference segmentations, or one file'),
+            'probabilities': Flag('folder of tumour probabilities (NIfTI, as `predict` writes them): adds FROC', ''),
+            'json': Flag('write all scores to this file, without a value to the terminal', '', bare='-'),
             'labels': Flag(
                 'what labels of predictions mean: lits (1 liver, 2 tumour), tumor or liver (one class), auto (by what '
                 'is there, and says so)',

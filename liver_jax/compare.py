@@ -17,10 +17,11 @@ from liver_jax.data.store import SliceStore
 from liver_jax.evaluation.evaluate import HALF
 from liver_jax.evaluation.run import Run, describe_protocol, load_run, open_store
 from liver_jax.evaluation.scans import find_scans
-from liver_jax.evaluation.scores import mean, summarise
+from liver_jax.evaluation.scores import summarise
 from liver_jax.evaluation.summary import join_scores, summarise_assessments
 from liver_jax.files import write_atomically
 from liver_jax.metrics.overlap import EMPTY_RULE, overlap_scores
+from liver_jax.metrics.volumetry import mean
 from liver_jax.models import DISPLAY_NAMES, build_model, describe_model
 from liver_jax.pairs import Outcome, Pair, plan_pairs, score_pair, train_pair
 from liver_jax.report.curves import draw_curves
@@ -28,6 +29,7 @@ from liver_jax.report.panel_table import panel_markdown, panel_text
 from liver_jax.report.panels import Panel, draw_panels
 from liver_jax.report.reliability import draw_reliability
 from liver_jax.report.tables import comparison_markdown, comparison_text
+from liver_jax.report.volume_table import volumes_markdown, volumes_text
 from liver_jax.runtime.distributed import on_first
 from liver_jax.runtime.run_folder import open_run, write_json
 from liver_jax.runtime.telemetry import read_history
@@ -86,13 +88,14 @@ def _conclude(config: Config, workdir: Path, store: SliceStore, outcomes: Outcom
     comparison = _comparison(config, store, outcomes, note)
     _write(workdir, comparison)
     _draw(workdir, store, outcomes[0][0], comparison)
-    tables = f'{comparison_text(comparison, width)}\n{panel_text(comparison, width)}'
-    return f'{tables}\n{_where(workdir, outcomes)}'
+    tables = (table(comparison, width) for table in (comparison_text, volumes_text, panel_text))
+    return '\n'.join([*tables, _where(workdir, outcomes)])
 
 
 def _write(folder: Path, comparison: dict[str, Any]) -> None:
     write_json(folder / 'comparison.json', comparison)
-    write_atomically(folder / 'comparison.md', comparison_markdown(comparison) + panel_markdown(comparison))
+    tables = comparison_markdown(comparison), volumes_markdown(comparison), panel_markdown(comparison)
+    write_atomically(folder / 'comparison.md', ''.join(tables))
 
 
 def _comparison(config: Config, store: SliceStore, outcomes: Outcomes, note: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ COMMANDS = {
         '--store',
         '--watch',
     ],
-    'score': ['--prediction', '--reference', '--json', '--labels'],
+    'score': ['--prediction', '--reference', '--probabilities', '--json', '--labels'],
     'predict': [
         '--workdir',
         '--input',

@@ -91,6 +91,13 @@ class Record:
             'warning': self.warning,
         }
 
+    @property
+    def known(self) -> dict[str, dict[str, str]]:
+        """What was in training or validation, by the hash of its voxels: its `part`, and `same_as`, the case there."""
+        return {
+            case.content: {'part': part, 'same_as': case.case} for part in ('val', 'train') for case in self.parts[part]
+        }
+
     def _alike_across(self) -> list[tuple[str, float]]:
         """In words, and how alike: scans of two parts that may be of one patient."""
         part_of = {case.case: part for part, cases in self.parts.items() for case in cases}

@@ -1,11 +1,11 @@
 """What there is to say about one case before anything is trained on it: a verdict, with reasons and what to do."""
 
 import dataclasses
-import hashlib
 from typing import Any, Literal
 
 import numpy as np
 
+from liver_jax.data.fingerprint import VoxelHash, whole_hu
 from liver_jax.data.lesion_counter import Lesion, LesionCounter
 from liver_jax.data.signature import SignatureBuilder
 from liver_jax.data.volumes import Plane, Scan
@@ -61,7 +61,7 @@ class Examiner:
     def __init__(self, scan: Scan) -> None:
         """For the planes of `scan`."""
         self._scan = scan
-        self._hashes: dict[int, tuple[bytes, ...]] = {}  # of HU and of labels
+        self._content, self._label_hash = VoxelHash(scan.size), VoxelHash(scan.size)
         self._signature = SignatureBuilder(scan.size, scan.spacing)
         self._lesions = LesionCounter()
         self._low, self._high = np.inf, -np.inf
@@ -71,8 +71,8 @@ class Examiner:
     def add(self, plane: Plane) -> None:
         """The next plane."""
         hu = plane.hu
-        whole = np.clip(np.rint(hu) if hu.dtype.kind == 'f' else hu, -32768, 32767).astype('<i2')
-        self._hashes[plane.index] = tuple(hashlib.sha256(each.tobytes()).digest() for each in (whole, plane.labels))
+        self._content.add(plane.index, whole_hu(hu))
+        self._label_hash.add(plane.index, plane.labels)
         self._signature.add(plane.index, hu)
         self._low, self._high = min(self._low, float(hu.min())), max(self._high, float(hu.max()))
         if plane.labels.any():
@@ -82,10 +82,6 @@ class Examiner:
 
     def finish(self) -> Examination:
         """Everything, once all planes were added."""
-        content, labels = (hashlib.sha256(repr(self._scan.size).encode()) for _ in range(2))
-        for index in sorted(self._hashes):
-            for digest, plane in zip((content, labels), self._hashes[index], strict=True):
-                digest.update(plane)
         liver, tumour = (int(each) for each in self._voxels[1:])
         liver_hu = self._liver_sum / liver if liver else None
         lesions = self._lesions.finish()
@@ -99,8 +95,8 @@ class Examiner:
         return Examination(
             verdict=max((verdict for verdict, _ in reasons), key=VERDICTS.index, default='ok'),
             reasons=[reason for _, reason in reasons],
-            content=content.hexdigest(),
-            labels=labels.hexdigest(),
+            content=self._content.finish(),
+            labels=self._label_hash.finish(),
             hu_range=(self._low, self._high),
             liver_hu=None if liver_hu is None else round(liver_hu, 1),
             liver_ml=round((liver + tumour) * millilitres, 3) if self._scan.is_placed else None,

@@ -9,10 +9,12 @@ from liver_jax.errors import UserError
 ARCHIVES = ('.zip', '.tar', '.tgz', '.tar.gz', '.tar.bz2', '.tar.xz', '.7z', '.rar')
 
 
-def files_below(root: Path) -> Iterator[Path]:
+def files_below(root: Path, flag: str = '') -> Iterator[Path]:
     """All files below `root`, sorted folder by folder. Hidden ones (`._*` of macOS) are passed over.
 
-    Links are followed, each folder once; a link that leads nowhere is given like a file.
+    Links are followed, each folder once; a link that leads nowhere is given like a file. With the `flag` that named
+    `root`, links to single files may lead out of it: only data.raw, which may be what others have packed, must not
+    reach what the packer could not.
 
     Raises:
         UserError: a folder that may not be read, a link that leads out of `root`.
@@ -22,7 +24,8 @@ def files_below(root: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith(('.', '__MACOSX')))
         names = sorted(name for name in names if not name.startswith('.'))
         for name in (*folders, *names):
-            _check_link(Path(folder, name), home)
+            if not (flag and os.path.isfile(Path(folder, name))):
+                _check_link(Path(folder, name), home, flag or 'data.raw')
         real = os.path.realpath(folder)
         if real in seen:  # links that lead back
             folders.clear()
@@ -50,11 +53,11 @@ def _refuse(error: OSError) -> None:
     ) from error
 
 
-def _check_link(path: Path, home: str) -> None:
+def _check_link(path: Path, home: str, named: str) -> None:
     if path.is_symlink():
         target = os.path.realpath(path)
         if os.path.commonpath((home, target)) != home:
             raise UserError(
                 f'{path}: leads out of the folder, to {target}; expected everything inside, copy the volumes in or set '
-                'data.raw to the folder they are in'
+                f'{named} to the folder they are in'
             )

@@ -24,7 +24,7 @@ def find_scans(source: Path) -> tuple[list[Case], list[UserError]]:
     """
     if not source.exists():
         raise UserError(f'--input={source}: no such file or folder; expected a NIfTI file, a DICOM series or a folder')
-    root, files = (source, list(files_below(source))) if source.is_dir() else (source.parent, [source])
+    root, files = (source, list(files_below(source, '--input'))) if source.is_dir() else (source.parent, [source])
     for path in files if source.is_file() else ():
         check_readable(path)
     nifti = [path for path in files if path.name.endswith(NIFTI) and not _is_label(path)]

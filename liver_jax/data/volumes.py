@@ -5,7 +5,7 @@ radiological view. Planes come one at a time: a volume is held whole only where 
 """
 
 import dataclasses
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from liver_jax.data.formats.pictures import read_images, read_labels
 from liver_jax.data.formats.raster import Raster
 from liver_jax.data.layouts import Case
 from liver_jax.errors import UserError
+
+ROUNDING = 1e-3  # how far labels may be from whole numbers, and probabilities from [0, 1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,10 +119,10 @@ class Volume:
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelMap:
-    """`labels` [slices, rows, columns] in {0, 1, 2} (uint8), mm along its axes, indices -> mm in RAS+ (4x4)."""
+class VoxelMap:
+    """`values` [slices, rows, columns], mm along its axes, indices -> mm in RAS+ (4x4)."""
 
-    labels: np.ndarray
+    values: np.ndarray
     spacing: tuple[float, float, float]
     affine: np.ndarray
 
@@ -154,22 +156,70 @@ def read_case(case: Case, window: tuple[float, float] = (-160.0, 240.0)) -> Volu
     return Volume(np.stack([plane.hu for plane in planes]), np.stack([plane.labels for plane in planes]), scan)
 
 
-def read_label_map(path: Path) -> LabelMap:
-    """Read a NIfTI segmentation that stands alone, into the canonical frame.
+def read_label_map(path: Path, like: Path | None = None, any_value: bool = False) -> VoxelMap:
+    """Read a NIfTI segmentation that stands alone, into the canonical frame: labels in {0, 1, 2} (uint8).
+
+    With `like`, a NIfTI scan of the same shape, its affine is used instead of the labels' own. With `any_value` a
+    single value above 0, whatever it is (such as 255), is read as 1.
 
     Raises:
         UserError: unreadable file, not three-dimensional, bad geometry, labels outside {0, 1, 2}.
     """
     raster = read_nifti(path)
-    _check_affine(raster)
-    labels = np.empty(raster.shape, np.uint8, order='F')
+    try:
+        return _read_map(raster, like, np.uint8, lambda plane: _checked(path, plane))
+    except UserError:
+        if not any_value or len(values := _values(raster)) != 1 or not 0 < min(values) < np.inf:
+            raise
+        return _read_map(raster, like, np.uint8, lambda plane: plane > 0)
+
+
+def read_probabilities(path: Path) -> VoxelMap:
+    """Read a NIfTI volume of probabilities into the canonical frame: float32 in [0, 1].
+
+    Raises:
+        UserError: unreadable file, not three-dimensional, bad geometry, values outside of [0, 1], NaN.
+    """
+
+    def checked(plane: np.ndarray) -> np.ndarray:
+        if not ((plane >= -ROUNDING) & (plane <= 1 + ROUNDING)).all():
+            found = f'{plane.min():.6g} to {plane.max():.6g}'
+            raise UserError(f'{path}: values of {found}; expected probabilities from 0 to 1')
+        return np.clip(plane, 0, 1)
+
+    return _read_map(read_nifti(path), None, np.float32, checked)
+
+
+def _read_map(raster: Raster, like: Path | None, dtype: type, checked: Callable[[np.ndarray], np.ndarray]) -> VoxelMap:
+    """All planes, each passed through `checked`, on the raster's own grid or that of a scan."""
+    affine = raster.affine
+    if like:
+        scan = read_nifti(like)
+        affine = scan.affine
+        if scan.shape != raster.shape:
+            raise UserError(
+                f'{raster.path}: shape {times(raster.shape)}, but {like.name} has {times(scan.shape)}; '
+                'expected the same number of voxels, export the segmentation on the grid of its volume'
+            )
+    _check_affine(dataclasses.replace(raster, affine=affine))
+    values: np.ndarray = np.empty(raster.shape, dtype, order='F')
     with closing(raster.planes()) as planes:
         for k, plane in enumerate(planes):
-            labels[..., k] = _checked(path, plane)
-    transform = to_canonical(raster.affine)
-    affine = canonical_affine(raster.affine, raster.shape)
-    z, y, x = np.linalg.norm(affine[:3, :3], axis=0).tolist()
-    return LabelMap(np.ascontiguousarray(canonical(labels, transform)), (z, y, x), affine)
+            values[..., k] = checked(plane)
+    transform, placed = to_canonical(affine), canonical_affine(affine, raster.shape)
+    z, y, x = np.linalg.norm(placed[:3, :3], axis=0).tolist()
+    return VoxelMap(np.ascontiguousarray(canonical(values, transform)), (z, y, x), placed)
+
+
+def _values(raster: Raster) -> set[float]:
+    """What voxels have beside 0."""
+    found: set[float] = set()
+    with closing(raster.planes()) as planes:
+        for plane in planes:
+            found |= set(np.unique(plane[plane != 0]).tolist())
+            if len(found) > 1:
+                break
+    return found
 
 
 def _rasters(case: Case, window: tuple[float, float]) -> tuple[Raster, Raster | None]:
@@ -202,9 +252,12 @@ def _checked(path: Path, array: np.ndarray) -> np.ndarray:
     for value in (1, 2):
         labels[array == value] = value
     if not np.array_equal(labels, array):
-        strange = np.unique(array[labels != array])
-        found = ', '.join(f'{value:.9g}' for value in strange[:5]) + (', …' if len(strange) > 5 else '')
-        raise UserError(f'{path}: labels {found}; expected only 0 (background), 1 (liver) and 2 (tumour)')
+        if array.dtype.kind == 'f':  # resampling and slopes leave 1.0000001
+            labels = np.clip(np.nan_to_num(np.rint(array)), 0, 2).astype(np.uint8)
+        strange = np.unique(array[~(np.abs(labels - array) <= ROUNDING)])
+        if len(strange):
+            found = ', '.join(f'{value:.9g}' for value in strange[:5]) + (', …' if len(strange) > 5 else '')
+            raise UserError(f'{path}: labels {found}; expected only 0 (background), 1 (liver) and 2 (tumour)')
     return labels
 
 

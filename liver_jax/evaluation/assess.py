@@ -1,7 +1,7 @@
 """One pass over a part of a split, from which all readings of the networks on it come."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -16,13 +16,13 @@ from liver_jax.evaluation.baselines import (
     target_of,
 )
 from liver_jax.evaluation.evaluate import HALF
-from liver_jax.evaluation.fitting import Fitted, case_logits
+from liver_jax.evaluation.fitting import Fitted, Pixels, case_logits, sum_pixels
+from liver_jax.evaluation.native import ScanScores, WholePrediction, score_scan
 from liver_jax.evaluation.panel import SliceCount, count_slice, counts_of_scores
 from liver_jax.evaluation.postprocess import drop_small
 from liver_jax.evaluation.scans import Part
 from liver_jax.evaluation.scores import ImageScores
 from liver_jax.evaluation.volumes import Predictor, predict_scan
-from liver_jax.metrics.calibration import LogitHistogram, no_logits
 
 FITTED = '_fitted'  # a model with the threshold and smallest lesion of validation, beside that of the config
 
@@ -38,10 +38,12 @@ class Assessment:
     target: str
     scores: Mapping[str, ImageScores]
     counts: list[SliceCount]
-    pixels: dict[str, LogitHistogram]
+    pixels: dict[str, Pixels]
     fitted: Mapping[str, Fitted]
     baselines: dict[str, ImageScores]
     complete: bool
+    threshold: float
+    volumes: Sequence[ScanScores]
 
     def only(self, name: str) -> 'Assessment':
         """Of one of the networks."""
@@ -52,6 +54,7 @@ class Assessment:
             counts=[count for count in self.counts if count.model not in others],
             pixels={name: self.pixels[name]},
             fitted={each: fitted for each, fitted in self.fitted.items() if each == name},
+            volumes=[scan.only(name) for scan in self.volumes],
         )
 
 
@@ -74,16 +77,17 @@ def assess(
     target, store = config.data.target, part.store
     hu_below = next((each.hu_below for each in fitted.values()), None)
     baselines = score_baselines(store, part.rows, target, hu_below)
+    volumes: list[ScanScores] = []
     if part.scans:
-        reading = _Reading(predictors, part, target, config.eval.threshold, fitted, hu_below)
+        reading = _Reading(predictors, part, target, config.eval.threshold, fitted, hu_below, volumes)
         counts = [count for scan, patient in part.opened() for count in reading.count(scan, patient)]
     else:
         counts = [count for name, own in {**scores, **baselines}.items() for count in counts_of_scores(own, name)]
     pixels = {
-        name: sum(case_logits(predictor, store, part.rows, target).values(), no_logits())
+        name: sum_pixels(case_logits(predictor, store, part.rows, target).values())
         for name, predictor in predictors.items()
     }
-    return Assessment(target, scores, counts, pixels, fitted, baselines, part.complete)
+    return Assessment(target, scores, counts, pixels, fitted, baselines, part.complete, config.eval.threshold, volumes)
 
 
 _Masks = tuple[np.ndarray, dict[str, np.ndarray]]
@@ -91,7 +95,7 @@ _Masks = tuple[np.ndarray, dict[str, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True)
 class _Reading:
-    """How scans are counted."""
+    """How scans are counted; `volumes` grows by what each has as a volume, where all of its slices count."""
 
     predictors: Mapping[str, Predictor]
     part: Part
@@ -99,12 +103,16 @@ class _Reading:
     threshold: float
     fitted: Mapping[str, Fitted]
     hu_below: float | None
+    volumes: list[ScanScores]
 
     def count(self, scan: Scan, patient: str) -> list[SliceCount]:
-        """All counts of a scan; whole predictions are held only for the fitted readings."""
+        """All counts of a scan; its predictions are held whole for the fitted readings and the scores of volumes."""
         counts: list[SliceCount] = []
-        whole = {name: np.zeros(scan.size, bool) for name in self.fitted}
-        reference = np.zeros(scan.size if whole else (0, 0, 0), bool)
+        fitted = {name: np.zeros(scan.size, bool) for name in self.fitted}
+        volumes = {
+            name: WholePrediction(scan.size, self.threshold, self.target) for name in self.predictors if self.part.whole
+        }
+        all_labels = np.zeros(scan.size, np.uint8)
         tumors: dict[int, bool] = {}
         streams = (predict_scan(predictor, scan) for predictor in self.predictors.values())
         for planes in zip(*streams, strict=True):
@@ -116,16 +124,20 @@ class _Reading:
             about = scan.case.name, patient, tumors[index]
             counts += count_slice(*about, 'network', *self._small([plane.small for plane in planes], hu, labels))
             counts += count_slice(*about, 'native', *self._native([plane.probability for plane in planes], hu, labels))
+            all_labels[index] = labels
             for name, plane in zip(self.predictors, planes, strict=True):
-                if name in self.fitted:
-                    whole[name][index] = plane.probability >= self.fitted[name].threshold
-                    reference[index] = target_of(labels, self.target)
-        voxel = float(np.prod(scan.spacing))
-        for name, fitted in self.fitted.items():
-            drop_small(whole[name], (fitted.min_mm3 or 0) / voxel)
+                if name in fitted:
+                    fitted[name][index] = plane.probability >= self.fitted[name].threshold
+                if name in volumes:
+                    volumes[name].add(index, plane.probability)
+        if volumes:
+            self.volumes.append(score_scan(scan, patient, all_labels, self.target, volumes))
+        for name, mask in fitted.items():
+            drop_small(mask, (self.fitted[name].min_mm3 or 0) / float(np.prod(scan.spacing)))
             for index, with_tumor in tumors.items():
+                reference = target_of(all_labels[index], self.target)
                 about = scan.case.name, patient, with_tumor
-                counts += count_slice(*about, 'native', reference[index], {name + FITTED: whole[name][index]})
+                counts += count_slice(*about, 'native', reference, {name + FITTED: mask[index]})
         return counts
 
     def _small(self, probabilities: list[np.ndarray], hu: np.ndarray, labels: np.ndarray) -> _Masks:

@@ -9,8 +9,9 @@ import numpy as np
 from liver_jax.data.slices import prepare_slice, restore_slice
 from liver_jax.data.store import SliceStore
 from liver_jax.evaluation.evaluate import CHUNK, HALF, score_empty, score_masks
-from liver_jax.evaluation.scores import ImageScores, mean
+from liver_jax.evaluation.scores import ImageScores
 from liver_jax.metrics.overlap import Counts, overlap_scores
+from liver_jax.metrics.volumetry import mean
 
 BASELINES = ('all_zero', 'whole_liver', 'hu_threshold')
 CEILINGS = {'ceiling_best': 'best', 'ceiling_soft': 'soft', 'ceiling_nearest': 'nearest'}

@@ -66,6 +66,5 @@ def external_data(raw: Path, patterns: tuple[str, str], data: DataConfig, workdi
 
 def known_cases(store: SliceStore, split: Record) -> list[dict[str, str]]:
     """The cases of a store whose voxels were in training or validation: `case`, `part`, and `same_as` there."""
-    seen = {case.content: (part, case.case) for part in ('val', 'train') for case in split.parts[part]}
-    found = ((case, *seen[content]) for case, content in store.contents.items() if content in seen)
-    return [{'case': case, 'part': part, 'same_as': other} for case, part, other in found]
+    known = split.known
+    return [{'case': case, **known[content]} for case, content in store.contents.items() if content in known]

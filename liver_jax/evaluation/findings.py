@@ -1,7 +1,7 @@
 """What a radiologist would note of a segmentation: every lesion measured, volumes, tumour burden.
 
-A lesion is a connected piece of tumour, neighbours being all 26 around a voxel. Lengths are in mm with the pixels' own
-sizes, between the midpoints of pixel edges, so that a bar of ten pixels is ten pixels long.
+A lesion is a connected piece of tumour, neighbours being all 26 around a voxel. Lengths are in mm, between the
+midpoints of pixel edges (`metrics.geometry`).
 """
 
 import csv
@@ -12,14 +12,12 @@ from typing import Any
 
 import cc3d
 import numpy as np
-from scipy.spatial import ConvexHull
 
 from liver_jax.data.volumes import Scan
 from liver_jax.evaluation.volumes import canonical_affine
+from liver_jax.metrics.geometry import axial_diameters, bounding_box
 
 LIVER, TUMOUR = 1, 2
-# From the centre of a pixel to the midpoints of its edges.
-_EDGES = np.array([(-0.5, 0.0), (0.5, 0.0), (0.0, -0.5), (0.0, 0.5)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,30 +88,6 @@ def measure_lesions(tumour: np.ndarray, hu: np.ndarray, scan: Scan) -> list[Lesi
     return lesions
 
 
-def axial_diameters(piece: np.ndarray, spacing: tuple[float, float]) -> tuple[int, float, float]:
-    """The plane of `piece` [slices, rows, columns] with the longest diameter, this, and the width across it.
-
-    `spacing` is in mm between rows and columns. The width is the distance of the two lines along the diameter that
-    touch the piece.
-    """
-    best = (0, 0.0, 0.0)
-    for index, plane in enumerate(piece):
-        if plane.any():
-            longest, across = _diameters(plane, spacing)
-            if longest > best[1]:
-                best = index, longest, across
-    return best
-
-
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box that holds a mask, which must not be empty: what follows then takes less memory."""
-    sides = []
-    for axis in range(mask.ndim):
-        inside = np.flatnonzero(mask.any(tuple(other for other in range(mask.ndim) if other != axis)))
-        sides.append(slice(int(inside[0]), int(inside[-1]) + 1))
-    return tuple(sides)
-
-
 def findings_csv(cases: Sequence[Mapping[str, Any]]) -> str:
     """A line per lesion of all cases (`case`, `liver_ml`, `tumor_ml`, `tumor_burden`, `lesions`).
 
@@ -134,22 +108,13 @@ def findings_csv(cases: Sequence[Mapping[str, Any]]) -> str:
 
 def findings_text(case: Mapping[str, Any]) -> str:
     """The findings of a case in a few words."""
-    parts = [f'liver {case["liver_ml"]:,.0f} ml'] if case['liver_ml'] is not None else []
+    parts = [f'liver {_millilitres(case["liver_ml"], 0)} ml'] if case['liver_ml'] is not None else []
     if case['tumor_ml'] is not None:
         lesions = len(case['lesions'])
-        parts.append(f'{lesions} lesion{"" if lesions == 1 else "s"} of {case["tumor_ml"]:,.1f} ml')
+        parts.append(f'{lesions} lesion{"" if lesions == 1 else "s"} of {_millilitres(case["tumor_ml"])} ml')
     return ', '.join(parts)
 
 
-def _diameters(plane: np.ndarray, spacing: tuple[float, float]) -> tuple[float, float]:
-    """Longest diameter and width across it in mm of a plane [rows, columns] that is not empty."""
-    rows = np.flatnonzero(plane.any(1))
-    inside = plane[rows]
-    ends = inside.argmax(1), plane.shape[1] - 1 - inside[:, ::-1].argmax(1)  # no others are on the hull
-    centres = np.concatenate([np.column_stack([rows, columns]) for columns in ends])
-    points = (centres[:, None] + _EDGES).reshape(-1, 2) * spacing
-    hull = points[ConvexHull(points).vertices]
-    ways = hull[:, None] - hull
-    lengths = np.linalg.norm(ways, axis=-1)
-    way = ways.reshape(-1, 2)[lengths.argmax()]
-    return float(lengths.max()), float(np.ptp(hull @ (way[::-1] * (1, -1)) / lengths.max()))
+def _millilitres(ml: float, digits: int = 1) -> str:
+    """With two digits below 1 ml, where lesions are that count; 0 is none."""
+    return f'{ml:.2f}' if 0 < ml < 1 else f'{ml:,.{digits}f}'

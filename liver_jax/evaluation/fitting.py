@@ -4,8 +4,8 @@
 """
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import cc3d
 import numpy as np
@@ -16,12 +16,12 @@ from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
 from liver_jax.evaluation.baselines import fit_hu_threshold, target_of
 from liver_jax.evaluation.evaluate import HALF
-from liver_jax.evaluation.findings import bounding_box
 from liver_jax.evaluation.scans import Part, make_part
-from liver_jax.evaluation.scores import mean
 from liver_jax.evaluation.volumes import Predictor, predict_scan
 from liver_jax.metrics.calibration import EDGES, LogitHistogram, count_logits, fit_temperature, no_logits
+from liver_jax.metrics.geometry import bounding_box
 from liver_jax.metrics.overlap import Counts, overlap_scores
+from liver_jax.metrics.volumetry import mean
 
 SMALLEST_MM3 = (0, 10, 20, 50, 100, 200, 500, 1000)  # a ball of 10 mm has 524 mm³
 THRESHOLDS = np.linspace(0.1, 0.9, 9)  # on whole scans, where each costs a labelling of components
@@ -49,10 +49,17 @@ class Fitted:
         return {'on': 'val', **dataclasses.asdict(self)}
 
 
+class Pixels(NamedTuple):
+    """Pixels by their logit: all of them, and those within the reference's liver (with its tumours)."""
+
+    everywhere: LogitHistogram
+    in_liver: LogitHistogram
+
+
 def fit(predictor: Predictor, store: SliceStore, split: Split, target: str, scans: Any = None) -> Fitted:
     """Fit to the validation part of `split`; `scans` as in `make_part`."""
     part = make_part(store, split, 'val', scans)
-    pixels = case_logits(predictor, store, part.rows, target)
+    pixels = {case: each.everywhere for case, each in case_logits(predictor, store, part.rows, target).items()}
     min_mm3 = None
     if part.whole and part.scans:
         threshold, min_mm3, dice = _fit_to_scans(predictor, part, target)
@@ -67,9 +74,9 @@ def fit(predictor: Predictor, store: SliceStore, split: Split, target: str, scan
     )
 
 
-def case_logits(predictor: Predictor, store: SliceStore, rows: np.ndarray, target: str) -> dict[str, LogitHistogram]:
+def case_logits(predictor: Predictor, store: SliceStore, rows: np.ndarray, target: str) -> dict[str, Pixels]:
     """Pixels of prepared slices by their logit, case by case; raises UserError where the network gives NaN."""
-    found: dict[str, LogitHistogram] = {}
+    found: dict[str, Pixels] = {}
     for some, probability in _predicted(predictor, store, rows):
         if np.isnan(probability).any():
             raise UserError(
@@ -78,10 +85,20 @@ def case_logits(predictor: Predictor, store: SliceStore, rows: np.ndarray, targe
             )
         logits = logit(np.clip(probability.astype(np.float64), 1e-9, 1 - 1e-9))
         references = store.masks(some, target) >= HALF
-        for row, values, reference in zip(some, logits, references, strict=True):
+        livers = store.masks(some, 'liver_or_tumor') >= HALF
+        for row, values, reference, liver in zip(some, logits, references, livers, strict=True):
+            own = Pixels(count_logits(values, reference), count_logits(values[liver], reference[liver]))
             case = store.rows[row].case
-            found[case] = found.get(case, no_logits()) + count_logits(values, reference)
+            found[case] = sum_pixels([found[case], own]) if case in found else own
     return found
+
+
+def sum_pixels(several: Iterable[Pixels]) -> Pixels:
+    """The pixels of all."""
+    everywhere, in_liver = no_logits(), no_logits()
+    for each in several:
+        everywhere, in_liver = everywhere + each.everywhere, in_liver + each.in_liver
+    return Pixels(everywhere, in_liver)
 
 
 def fit_threshold(cases: list[LogitHistogram]) -> tuple[float, float]:

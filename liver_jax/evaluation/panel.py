@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from liver_jax.evaluation.scores import ImageScores, mean
+from liver_jax.evaluation.scores import ImageScores
 from liver_jax.metrics.overlap import Counts, overlap_scores
+from liver_jax.metrics.volumetry import mean
 
 AVERAGES = ('image', 'case', 'pooled')
 RESOLUTIONS = ('network', 'native')

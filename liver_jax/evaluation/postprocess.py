@@ -3,7 +3,7 @@
 import cc3d
 import numpy as np
 
-from liver_jax.evaluation.findings import bounding_box
+from liver_jax.metrics.geometry import bounding_box
 
 
 def drop_small(mask: np.ndarray, voxels: float) -> None:

@@ -20,6 +20,7 @@ import flax
 import jax
 import numpy as np
 
+from liver_jax.data.fingerprint import dated, fingerprint
 from liver_jax.data.formats.dicom_seg import write_segmentation
 from liver_jax.data.formats.nifti import write_nifti
 from liver_jax.data.layouts import Case
@@ -34,6 +35,7 @@ from liver_jax.runtime.interrupt import Interrupted, StopRequest, watch_signals
 from liver_jax.runtime.run_folder import write_json
 
 log = logging.getLogger(__name__)
+KNOWN_FROM = {'train': 'training', 'val': 'validation'}
 
 
 def predict(
@@ -77,6 +79,14 @@ def predict_cases(cases: Sequence[Case], damaged: Sequence[UserError], output: P
     return manifest
 
 
+def check_all_done(manifest: Mapping[str, Any], output: Path) -> None:
+    """Raise UserError where a scan failed."""
+    failed = [entry for entry in manifest['cases'] if entry['status'] == 'failed']
+    if failed:
+        rest = f'; and {len(failed) - 1} others, see {output / "manifest.json"}' if len(failed) > 1 else ''
+        raise UserError(f'{len(failed)} of {len(manifest["cases"])} scans failed: {failed[0]["error"]}{rest}')
+
+
 def check_output(source: Path, output: Path) -> None:
     """Refuse an output folder where scans would be written over, or taken for scans the next time."""
     home, target = source.resolve(), output.resolve()
@@ -107,12 +117,16 @@ def _attempt(case: Case, title: str, output: Path, setup: Setup, stop: StopReque
         return _failure(case.name, error)
     seconds = time.monotonic() - clock
     told = 'is there already' if kept else f'{record["slices"]} slices in {seconds:.1f} s'
+    if known := record.get('known'):
+        told += f', known to the network from its {KNOWN_FROM[known["part"]]} as {known["same_as"]}'
     log.info('%s: %s, %s', title, told, findings_text(record))
     return {
         'case': case.name,
         'status': 'kept' if kept else 'done',
         'slices': record['slices'],
         'seconds': round(seconds, 2),
+        'input': {name: record['input'].get(name) for name in ('files', 'bytes', 'sha256', 'content_sha256')},
+        'known': record.get('known'),
         'files': sorted(record['files']),
     }
 
@@ -132,10 +146,11 @@ def _write(scan: Scan, made: Segmented, output: Path, setup: Setup) -> dict[str,
         write_segmentation(segmentation, case.images, scan.image, labels, sorted(setup.meanings), name)
     record = {
         'case': case.name,
+        'known': setup.network.known.get(made.content),
         'slices': scan.size[0],
         **describe_findings(made.labels, made.tumour_hu, scan, setup.meanings),
         'made_by': setup.describe(),
-        'input': _dated(case),
+        'input': {**fingerprint(case.images), 'content_sha256': made.content},
         'files': {
             str(path.relative_to(output)): path.stat().st_size for path in _paths(output, case.name) if path.exists()
         },
@@ -146,7 +161,8 @@ def _write(scan: Scan, made: Segmented, output: Path, setup: Setup) -> dict[str,
 
 def _is_done(record: Mapping[str, Any], case: Case, output: Path, setup: Setup) -> bool:
     """Whether an earlier run made this record, by the same setup and of the same files, and all of it is there."""
-    if record.get('made_by') != setup.describe() or record.get('input') != _dated(case):
+    there, here = record.get('input', {}), dated(case.images)
+    if record.get('made_by') != setup.describe() or {name: there.get(name) for name in here} != here:
         return False
     files = {output / name: size for name, size in record['files'].items()}
     return all(path.is_file() and path.stat().st_size == size for path, size in files.items())
@@ -160,16 +176,6 @@ def _versions() -> dict[str, Any]:
         'flax': flax.__version__,
         'numpy': np.__version__,
         'devices': f'{jax.device_count()} {device.device_kind}',
-    }
-
-
-def _dated(case: Case) -> dict[str, int]:
-    """Number of files, bytes, and when the last was written."""
-    stats = [path.stat() for path in case.images]
-    return {
-        'files': len(stats),
-        'bytes': sum(stat.st_size for stat in stats),
-        'modified_ns': max(stat.st_mtime_ns for stat in stats),
     }
 
 

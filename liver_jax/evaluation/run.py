@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from liver_jax.config import PATIENT_SOURCES, Config
+from liver_jax.config import NETWORKS, PATIENT_SOURCES, Config
 from liver_jax.data.certificate import Record
 from liver_jax.data.prepare import check_store, raw_cases, store_settings
 from liver_jax.data.store import SliceStore
@@ -64,6 +64,7 @@ def load_run(workdir: Path, checkpoint: str = 'best', store: str = '') -> Run:
     Raises:
         UserError: no such run or checkpoint.
     """
+    _refuse_comparison(workdir)
     config = run_config(workdir, store)
     folder = workdir / 'checkpoints'
     if not folder.is_dir():
@@ -75,6 +76,18 @@ def load_run(workdir: Path, checkpoint: str = 'best', store: str = '') -> Run:
         variables = checkpoints.restore_model(step, like)
         trained_on = str(checkpoints.progress(step).get('split', ''))
     return Run(config, model, mesh, step, variables, trained_on)
+
+
+def _refuse_comparison(workdir: Path) -> None:
+    """A comparison has no network of its own, but its runs have, a pair for each seed and fold."""
+    if (workdir / 'checkpoints').is_dir():
+        return
+    found = [sorted(workdir.glob(f'{levels}{name}/checkpoints')) for levels in ('', '*/', '*/*/') for name in NETWORKS]
+    runs = [folder.parent for each in found for folder in each]
+    if runs:
+        more = f' (or one of {len(runs) - 2} others)' if len(runs) > 2 else ''
+        expected = ' or '.join(f'--workdir={run}' for run in runs[:2])
+        raise UserError(f'{workdir}: a comparison, with a network in each of its runs; use {expected}{more}')
 
 
 def variables_shape(model: nn.Module, image_size: int) -> Any:

@@ -1,20 +1,23 @@
 """`liver-jax score`: a folder of predictions beside one of references, whatever made them -> scores as plain data."""
 
-import re
-from collections import defaultdict
+import json
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from liver_jax.data.folder import check_readable, files_below
-from liver_jax.data.layouts import KAGGLE, Case
-from liver_jax.data.volumes import LabelMap, read_label_map
+from liver_jax.data.folder import check_readable
+from liver_jax.data.layouts import Case
+from liver_jax.data.volumes import VoxelMap, read_label_map, read_probabilities
 from liver_jax.data.workers import over_cases
 from liver_jax.errors import UserError
-from liver_jax.evaluation.score_volumes import RULES, TARGETS, mean, pool, score_volume
+from liver_jax.evaluation.score_files import Pair, failure, find_pairs, plain, stem
+from liver_jax.evaluation.score_volumes import RULES, TARGETS, mean_scores, pool, score_volume
+from liver_jax.metrics.froc import describe_froc, find_candidates, froc
 
+log = logging.getLogger(__name__)
 LABELS = ('auto', 'lits', 'tumor', 'liver')
 CASE_SECONDS = 3600.0
 NO_TUMOR = (
@@ -27,134 +30,201 @@ MEANINGS = {
     'tumor': 'predictions: any label is tumour; references: {} is; the liver is not scored',
     'liver': 'any label is liver, tumour included; tumour is not scored',
 }
+KNOWN = {'train': 'trained it', 'val': 'chose its checkpoint'}
 
 
-def score_folders(prediction: Path, reference: Path, labels: str = 'auto') -> dict[str, Any]:
+def score_folders(
+    prediction: Path, reference: Path, labels: str = 'auto', probabilities: Path | None = None
+) -> dict[str, Any]:
     """Score every NIfTI segmentation below `prediction` with its partner below `reference`, joined by number.
 
     `labels` says what the predictions' labels mean: 'lits' (1 liver, 2 tumour), 'tumor' or 'liver' (one class), or
-    'auto' (as in LiTS, but a class is left out where no prediction could show it).
+    'auto' (as in LiTS, but a class is left out where no prediction could show it). `probabilities` are of tumour, a
+    file per prediction; they give 'froc'. All may be files instead of folders.
 
     Returns:
         'cases' (a flat entry per scored case, see `score_volume`), 'mean' and 'count' over them, 'global' (pooled),
-        'failed' (an entry with 'case', 'files' and 'reason' for each that could not be scored), 'labels', 'rules'.
+        'unseen' ('cases', how many did not train the network where the predictions tell, and the same three of these),
+        'failed' (an entry with 'case', 'files' and 'reason' for each that could not be scored), 'labels', 'rules',
+        'notes' (what a reader of the numbers must know).
 
     Raises:
         UserError: a folder is missing, unreadable or holds no segmentation.
     """
-    pairs, failed = _join(_numbered(prediction), _numbered(reference))
-    binary = labels == 'tumor' and not _any_tumor(pair[1] for pair in pairs)
-    jobs = [(Case(_stem(theirs), 'nifti', (mine,), (theirs,), ''), labels, binary) for mine, theirs in pairs]
-    results: dict[int, dict[str, Any]] = dict(over_cases(_score_case, jobs, 1, CASE_SECONDS, 'score'))
-    cases = [results[number] for number in range(len(jobs))]
-    failed += [case for case in cases if 'reason' in case]
-    cases = [case for case in cases if 'reason' not in case]
-    meaning = MEANINGS['lits' if labels == 'auto' else labels].format('any label' if binary else 'label 2')
+    pairs, failed = find_pairs(prediction, reference, probabilities)
+    binary = labels == 'tumor' and not _any_tumor(pair.reference for pair in pairs)
+    cases, more = _score_pairs(pairs, labels, binary)
+    meaning, notes = MEANINGS['lits' if labels == 'auto' else labels].format('any label' if binary else 'label 2'), []
     if labels == 'auto' and cases:
         targets, meaning = _targets(cases, meaning)
         cases = [_only(case, targets) for case in cases]
-    names = list(dict.fromkeys(name for case in cases for name in case if '.' in name))
+        notes += [meaning] if meaning in (NO_TUMOR, NO_LIVER) else []
+    unseen = [case for case in cases if not case['known']]
+    notes += [*_known_notes(cases), *(case['note'] for case in cases if case['note'])]
     return {
         'cases': [{name: value for name, value in case.items() if name != 'pooled'} for case in cases],
-        'mean': {name: mean([case[name] for case in cases]) for name in names},
-        'count': {name: sum(case[name] == case[name] for case in cases) for name in names},
-        'global': pool(cases) if cases else {},
-        'failed': failed,
+        **_together(cases),
+        **({'unseen': {'cases': len(unseen), **_together(unseen)}} if 0 < len(unseen) < len(cases) else {}),
+        **_froc(cases, probabilities, notes),
+        'failed': [*failed, *more],
         'labels': meaning,
         'rules': RULES,
+        'notes': notes,
     }
 
 
-def _numbered(folder: Path) -> dict[int | str, list[Path]]:
-    """The NIfTI files below a folder by the last whole number in their names, or by name where there is none."""
-    if not folder.is_dir():
-        raise UserError(f'{folder}: no such folder; expected one with NIfTI segmentations')
-    files = [path for path in files_below(folder) if path.name.endswith(('.nii', '.nii.gz'))]
-    if not files:
-        raise UserError(f'{folder}: no .nii or .nii.gz file in it; expected segmentations such as segmentation-0.nii')
-    found: dict[int | str, list[Path]] = defaultdict(list)
-    for path in files:
-        numbers = re.findall(r'\d+', _stem(path))
-        found[int(numbers[-1]) if numbers else path.name].append(path)
-    for number, paths in found.items():
-        # A folder of LiTS as downloaded: the CT volumes lie beside their segmentations.
-        masks = [path for path in paths if not KAGGLE[0].fullmatch(path.name)]
-        if len(paths) > len(masks) > 0:
-            found[number] = masks
-    return found
+def check_all_scored(results: dict[str, Any]) -> None:
+    """Raise UserError where a case could not be scored."""
+    failed = results['failed']
+    if failed:
+        more = f' (and {len(failed) - 1} more, listed above)' if len(failed) > 1 else ''
+        raise UserError(f'{failed[0]["reason"]}{more}; cases scored: {len(results["cases"])}')
 
 
-def _join(
-    predictions: dict[int | str, list[Path]], references: dict[int | str, list[Path]]
-) -> tuple[list[tuple[Path, Path]], list[dict[str, Any]]]:
-    """Pairs in the order of their numbers, and what has no one partner."""
-    pairs, failed = [], []
-    for number in sorted({*predictions, *references}, key=lambda key: (isinstance(key, str), key)):
-        mine, theirs = predictions.get(number, []), references.get(number, [])
-        if isinstance(number, str):
-            reason = f'{(mine + theirs)[0]}: no number in its name; expected one to join it by, such as case-7.nii.gz'
-        elif len(mine) > 1 or len(theirs) > 1:
-            first, second, *_ = mine if len(mine) > 1 else theirs
-            reason = f'{second}: number {number} is also that of {first}; expected each number once, remove one'
-        elif not theirs:
-            reason = f'{mine[0]}: no reference with the number {number}; add it or move the prediction away'
-        elif not mine:
-            reason = f'{theirs[0]}: no prediction with the number {number}; add it or move the reference away'
-        else:
-            pairs.append((mine[0], theirs[0]))
-            continue
-        failed.append(_failure(str(number), [*mine, *theirs], reason))
-    return pairs, failed
+def _score_pairs(pairs: Sequence[Pair], labels: str, binary: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The scored cases, and what failed, in the order of the pairs."""
+    jobs = [
+        (Case(pair.name, 'nifti', (pair.prediction,), (pair.reference,), ''), pair, labels, binary) for pair in pairs
+    ]
+    results: dict[int, dict[str, Any]] = {}
+    for number, result in over_cases(_score_case, jobs, 1, CASE_SECONDS, 'score'):
+        results[number] = result
+        log.info('%s (%d of %d): %s', result['case'], number + 1, len(jobs), _in_brief(result))
+    cases = [results[number] for number in range(len(jobs))]
+    return [case for case in cases if 'reason' not in case], [case for case in cases if 'reason' in case]
+
+
+def _in_brief(result: dict[str, Any]) -> str:
+    if 'reason' in result:
+        return f'not scored: {result["reason"]}'
+    dices = {target: result.get(f'{target}.dice', np.nan) for target in TARGETS}
+    return ', '.join(f'{target} Dice {dice:.4f}' for target, dice in dices.items() if dice == dice) or 'no voxel'
+
+
+def _score_case(case: Case, pair: Pair, labels: str, binary: bool) -> dict[str, Any]:
+    """The scores of one pair, or its failure. `binary`: any label of a reference is tumour."""
+    paths = pair.prediction, pair.reference
+    try:
+        for path in paths:
+            check_readable(path)
+        alone = labels in ('tumor', 'liver')
+        prediction = read_label_map(pair.prediction, any_value=alone)
+        reference, note = _placed(pair, prediction, alone and (binary or labels == 'liver'))
+        targets = TARGETS if labels in ('auto', 'lits') else (labels,)
+        if labels == 'tumor':
+            if {1, 2} <= set(np.unique(prediction.values).tolist()):
+                raise UserError(f'{paths[0]}: labels 1 and 2; with --labels=tumor expected only one beside 0')
+            prediction.values[prediction.values > 0] = 2
+            if binary:
+                reference.values[reference.values > 0] = 2
+        scores = score_volume(prediction.values, reference.values, reference.spacing, targets)
+        if pair.probabilities:
+            scores['pooled']['candidates'] = _candidates(pair.probabilities, pair.reference, reference)
+        about = {'note': note, 'known': _known(pair.prediction)}
+        return {'case': plain(case.name), 'files': [plain(path.name) for path in paths], **about, **scores}
+    except (UserError, OSError) as error:
+        return failure(case.name, paths, str(error))
+
+
+def _placed(pair: Pair, prediction: VoxelMap, any_value: bool) -> tuple[VoxelMap, str]:
+    """The reference on the grid of its prediction, and what is to be said of that.
+
+    A reference whose affine is not that of its scan (volume 53 of LiTS, as published) is placed like the scan where
+    the prediction is: `prepare` and `predict`, too, take voxels by their index and the grid of the scan.
+    """
+    reference = read_label_map(pair.reference, any_value=any_value)
+    apart = _apart(prediction, reference, pair.reference.name)
+    if not apart:
+        return reference, ''
+    if pair.scan:
+        placed = read_label_map(pair.reference, like=pair.scan, any_value=any_value)
+        if not _apart(prediction, placed, ''):
+            return placed, (
+                f'{plain(pair.name)}: its affine is not that of its scan {plain(pair.scan.name)}, which the prediction '
+                'has; voxels are taken by their index, the spacing is that of the scan'
+            )
+    else:
+        apart += ', or put the scan (volume-N) beside the reference if that has the grid of the prediction'
+    raise UserError(f'{pair.prediction}: {apart}')
+
+
+def _apart(prediction: VoxelMap, reference: VoxelMap, name: str) -> str:
+    """Why the grids of a prediction and of the reference of this name do not agree; '' where they do.
+
+    No voxel may lie half a voxel or more from its partner, both being in the canonical frame.
+    """
+    sizes = ['x'.join(map(str, each.values.shape)) for each in (prediction, reference)]
+    if sizes[0] != sizes[1]:
+        return (
+            f'{sizes[0]} voxels (slices, rows, columns), but {name} has {sizes[1]}; expected the grid of the reference'
+        )
+    ends = np.array(reference.values.shape) - 1
+    corners = np.array([[*(ends * corner), 1] for corner in np.ndindex(2, 2, 2)])
+    apart = float(np.linalg.norm(corners @ (prediction.affine - reference.affine).T, axis=1).max())
+    if apart < min(reference.spacing) / 2:
+        return ''
+    return (
+        f'its affine puts voxels up to {apart:.3g} mm from those of {name}; '
+        'expected the grid of the reference, write the prediction with its affine'
+    )
+
+
+def _candidates(path: Path, name: Path, reference: VoxelMap) -> Any:
+    """What FROC needs of a case; its probabilities must lie on the grid of the reference."""
+    check_readable(path)
+    probabilities = read_probabilities(path)
+    apart = _apart(probabilities, reference, name.name)
+    if apart:
+        raise UserError(f'{path}: {apart}')
+    return find_candidates(probabilities.values, reference.values == 2)
+
+
+def _froc(cases: Sequence[dict[str, Any]], probabilities: Path | None, notes: list[str]) -> dict[str, Any]:
+    """'froc' where there are probabilities; adds to the notes where it is not of all cases."""
+    if not probabilities or not cases:
+        return {}
+    if 'tumor' not in cases[0]['pooled']['voxels']:
+        notes.append('--probabilities: FROC is of tumours, which are not scored')
+        return {}
+    found = [case['pooled']['candidates'] for case in cases if 'candidates' in case['pooled']]
+    if len(found) < len(cases):
+        missing = ', '.join(case['case'] for case in cases if 'candidates' not in case['pooled'])
+        notes.append(f'FROC is of {len(found)} of {len(cases)} cases; --probabilities has no file for {missing}')
+    return {'froc': describe_froc(froc(found), len(found))} if found else {}
+
+
+def _known(prediction: Path) -> dict[str, str] | None:
+    """Part of the split and case that a scan was of the network's own, as the manifest of `predict` says."""
+    try:
+        entries = json.loads((prediction.parent / 'manifest.json').read_text())['cases']
+        return next((each.get('known') for each in entries if each['case'] == stem(prediction)), None)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # no folder of ours
+
+
+def _known_notes(cases: Sequence[dict[str, Any]]) -> list[str]:
+    known = [case for case in cases if case['known']]
+    if not known:
+        return []
+    names = ', '.join(f'{case["case"]} ({KNOWN.get(case["known"]["part"], "known")})' for case in known)
+    rest = 'see the means without them' if len(known) < len(cases) else 'nothing here is new to it'
+    return [f'WARNING: {len(known)} of {len(cases)} scans are known to the network from its training: {names}; {rest}']
+
+
+def _together(cases: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    mean, count = mean_scores(cases)
+    return {'mean': mean, 'count': count, 'global': pool(cases) if cases else {}}
 
 
 def _any_tumor(paths: Iterable[Path]) -> bool:
     """Whether a reference that can be read has label 2."""
     for path in paths:
         try:
-            if (read_label_map(path).labels == 2).any():
+            if (read_label_map(path).values == 2).any():
                 return True
         except (UserError, OSError):
             continue  # said when it is scored
     return False
-
-
-def _score_case(case: Case, labels: str, binary: bool) -> dict[str, Any]:
-    """The scores of one pair, or its failure. `binary`: any label of a reference is tumour."""
-    paths = case.images[0], case.labels[0]
-    try:
-        for path in paths:
-            check_readable(path)
-        prediction, reference = (read_label_map(path) for path in paths)
-        _check_grid(paths, prediction, reference)
-        targets = TARGETS if labels in ('auto', 'lits') else (labels,)
-        if labels == 'tumor':
-            if {1, 2} <= set(np.unique(prediction.labels).tolist()):
-                raise UserError(f'{paths[0]}: labels 1 and 2; with --labels=tumor expected only one beside 0')
-            prediction.labels[prediction.labels > 0] = 2
-            if binary:
-                reference.labels[reference.labels > 0] = 2
-        scores = score_volume(prediction.labels, reference.labels, reference.spacing, targets)
-        return {'case': _plain(case.name), 'files': [_plain(path.name) for path in paths], **scores}
-    except (UserError, OSError) as error:
-        return _failure(case.name, paths, str(error))
-
-
-def _check_grid(paths: tuple[Path, Path], prediction: LabelMap, reference: LabelMap) -> None:
-    """Refuse two grids whose voxels lie half a voxel or more apart, both being in the canonical frame."""
-    sizes = ['x'.join(map(str, each.labels.shape)) for each in (prediction, reference)]
-    if sizes[0] != sizes[1]:
-        raise UserError(
-            f'{paths[0]}: {sizes[0]} voxels (slices, rows, columns), but {paths[1].name} has {sizes[1]}; '
-            'expected the grid of the reference'
-        )
-    ends = np.array(reference.labels.shape) - 1
-    corners = np.array([[*(ends * corner), 1] for corner in np.ndindex(2, 2, 2)])
-    apart = float(np.linalg.norm(corners @ (prediction.affine - reference.affine).T, axis=1).max())
-    if apart >= min(reference.spacing) / 2:
-        raise UserError(
-            f'{paths[0]}: its affine puts voxels up to {apart:.3g} mm from those of {paths[1].name}; '
-            'expected the grid of the reference, write the prediction with its affine'
-        )
 
 
 def _targets(cases: Sequence[dict[str, Any]], meaning: str) -> tuple[tuple[str, ...], str]:
@@ -176,16 +246,3 @@ def _only(case: dict[str, Any], targets: Sequence[str]) -> dict[str, Any]:
     kept = {name: value for name, value in case.items() if not name.startswith(out)}
     voxels = {target: case['pooled']['voxels'][target] for target in targets}
     return kept | {'pooled': case['pooled'] | {'voxels': voxels}}
-
-
-def _failure(name: str, paths: Sequence[Path], reason: str) -> dict[str, Any]:
-    return {'case': _plain(name), 'files': [_plain(path.name) for path in paths], 'reason': _plain(reason)}
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix('.gz').removesuffix('.nii')
-
-
-def _plain(text: str) -> str:
-    """Text for one line: file names may hold line breaks and commands to the terminal."""
-    return ''.join(letter if letter.isprintable() else '?' for letter in text)

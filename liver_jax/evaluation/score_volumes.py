@@ -3,15 +3,24 @@
 Keys are flat: `tumor.dice`, `liver.assd`, `lesion.recall_iou50`, … A score without a value is NaN.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from liver_jax.metrics import lesions as pieces
+from liver_jax.metrics.geometry import Box, bounding_box
 from liver_jax.metrics.lesions import Groups, Lesions
-from liver_jax.metrics.surfaces import Spacing, border_scores, crop, surface_scores
-from liver_jax.metrics.volumetry import NAN, Voxels, burden_errors, count_voxels, tumor_burden, volume_scores
+from liver_jax.metrics.surfaces import Spacing, border_scores, surface_scores
+from liver_jax.metrics.volumetry import (
+    NAN,
+    Voxels,
+    burden_errors,
+    count_voxels,
+    mean,
+    tumor_burden,
+    volume_scores,
+)
 
 TARGETS = ('tumor', 'liver')
 DETECTED = ('dice', 'voe', 'rvd', 'assd', 'msd', 'rmsd')  # LiTS's scores of detected lesions
@@ -47,19 +56,22 @@ def score_volume(
 
     Returns:
         Flat scores; 'lesions' (an entry per reference lesion) and 'pooled' (voxel counts by target, lesion counts by
-        rule and size, scores of detected lesions) for `pool`. Tumour burden needs both targets.
+        rule and size, scores of detected lesions) for `pool`. Tumour burden needs both targets (or `add_burden`). Of a
+        lesion `slice` is where its longest diameter is, `box` its top, left, bottom and right over all slices (voxels,
+        ends exclusive).
 
     Raises:
         ValueError: shapes differ.
     """
     if prediction.shape != reference.shape:
         raise ValueError(f'prediction of shape {prediction.shape}, reference of shape {reference.shape}')
-    prediction, reference = crop(prediction, reference)
     scores: dict[str, Any] = {}
     pooled: dict[str, Any] = {'voxels': {}}
     for target in targets:
         least = {'tumor': 2, 'liver': 1}[target]
-        mine, theirs = crop(prediction >= least, reference >= least)
+        mine, theirs = prediction >= least, reference >= least
+        box = bounding_box(mine, theirs)
+        mine, theirs = mine[box], theirs[box]
         voxels = count_voxels(mine, theirs)
         pooled['voxels'][target] = list(voxels)
         ml = float(np.prod(spacing)) / 1000
@@ -67,12 +79,24 @@ def score_volume(
         scores |= _named(target, {'prediction_ml': voxels.prediction * ml, 'reference_ml': voxels.reference * ml})
         if target == 'tumor':
             scores['tumor.false_positive_ml'] = voxels.prediction * ml if not voxels.reference else NAN
-            lesion_scores, entries, counts = _score_lesions(mine, theirs, spacing)
+            lesion_scores, entries, counts = _score_lesions(mine, theirs, spacing, box)
             scores |= lesion_scores
             pooled |= counts
     if set(TARGETS) <= set(targets):
         scores |= _burden(*(Voxels(*pooled['voxels'][target]) for target in TARGETS))
     return scores | ({'lesions': entries} if 'tumor' in targets else {}) | {'pooled': pooled}
+
+
+def add_burden(scores: dict[str, Any], liver_voxels: int) -> None:
+    """Add the tumour burden of a prediction without a liver of its own: both tumours by that of the reference."""
+    scores |= _burden(Voxels(*scores['pooled']['voxels']['tumor']), Voxels(liver_voxels, liver_voxels, liver_voxels))
+
+
+def mean_scores(cases: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, int]]:
+    """The mean of every flat score over the cases where it is defined, and how many these are."""
+    names = list(dict.fromkeys(name for case in cases for name in case if '.' in name))
+    count = {name: sum(case[name] == case[name] for case in cases) for name in names}
+    return {name: mean([case[name] for case in cases]) for name in names}, count
 
 
 def pool(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -99,22 +123,19 @@ def pool(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
     return scores
 
 
-def mean(values: Sequence[float]) -> float:
-    """Mean of the defined values; NaN when there is none."""
-    defined = [value for value in values if value == value]
-    return float(np.mean(defined)) if defined else NAN
-
-
 def _score_lesions(
-    prediction: np.ndarray, reference: np.ndarray, spacing: Spacing
+    prediction: np.ndarray, reference: np.ndarray, spacing: Spacing, box: Box
 ) -> tuple[dict[str, float], list[dict[str, Any]], dict[str, Any]]:
-    """Flat scores, an entry per reference lesion, and what `pool` needs of boolean masks [slices, rows, columns]."""
+    """Flat scores, an entry per reference lesion, and what `pool` needs of boolean masks [slices, rows, columns].
+
+    `box` is where the masks were cut out.
+    """
     truth, guess = pieces.find_lesions(reference), pieces.find_lesions(prediction)
     pairs = pieces.find_pairs(truth, guess)
     groups = pieces.join_as_lits(truth, guess, pairs)
     found = pieces.found_lesions(truth, guess, pairs, groups)
-    sizes = pieces.longest_axial_diameters(truth, spacing), pieces.longest_axial_diameters(guess, spacing)
-    counts = {rule: pieces.count_detections(*both, sizes) for rule, both in found.items()}
+    (sizes, planes), (others, _) = (pieces.longest_axial_diameters(each, spacing) for each in (truth, guess))
+    counts = {rule: pieces.count_detections(*both, (sizes, others)) for rule, both in found.items()}
     dices = pieces.lesion_dices(truth, guess, pairs).tolist()
     iou = float(pairs.iou[pairs.iou > 0.5].sum())
     detected = _detected(truth, guess, groups, spacing)
@@ -124,7 +145,9 @@ def _score_lesions(
     entries = [
         {
             'volume_ml': int(truth.voxels[i]) * ml,
-            'diameter_mm': float(sizes[0][i]),
+            'diameter_mm': float(sizes[i]),
+            'slice': int(planes[i]) + box[0].start,
+            'box': _sides(truth.boxes[i], box),
             'dice': dices[i],
             **{f'found_{rule}': bool(found[rule][0][i]) for rule in pieces.RULES},
         }
@@ -155,6 +178,12 @@ def _detected(truth: Lesions, guess: Lesions, groups: Groups, spacing: Spacing) 
         )
         results.append(volume_scores(count_voxels(mine, theirs)) | border_scores(mine, theirs, spacing))
     return results
+
+
+def _sides(lesion: Box, box: Box) -> list[int]:
+    """Top, left, bottom, right of a lesion found within a box."""
+    _, rows, columns = (slice(own.start + of.start, own.stop + of.start) for own, of in zip(lesion, box, strict=True))
+    return [rows.start, columns.start, rows.stop, columns.stop]
 
 
 def _burden(tumor: Voxels, liver: Voxels) -> dict[str, float]:

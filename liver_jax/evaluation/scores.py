@@ -8,6 +8,7 @@ import numpy as np
 
 from liver_jax.data.store import SliceRow
 from liver_jax.metrics.overlap import Counts, overlap_scores
+from liver_jax.metrics.volumetry import mean
 
 NAMES = ('dice', 'iou', 'precision', 'recall', 'f1')
 
@@ -80,13 +81,6 @@ def image_scores(scores: ImageScores) -> list[dict[str, Any]]:
         }
         for i, row in enumerate(scores.slices)
     ]
-
-
-def mean(values: Any) -> float:
-    """Mean of the defined values; NaN when there is none."""
-    defined = np.asarray(values, np.float64)
-    defined = defined[~np.isnan(defined)]
-    return float(defined.mean()) if len(defined) else float('nan')
 
 
 def _pixels(counts: Counts) -> dict[str, int]:

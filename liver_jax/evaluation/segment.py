@@ -5,6 +5,7 @@ A second network may look for the liver; tumour is then kept only within it.
 
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from liver_jax import __version__
+from liver_jax.data.certificate import read_record
+from liver_jax.data.fingerprint import VoxelHash, whole_hu
 from liver_jax.data.volumes import Scan
 from liver_jax.errors import UserError
 from liver_jax.evaluation.findings import LIVER, TUMOUR
@@ -22,6 +25,7 @@ from liver_jax.evaluation.run import Run, load_run
 from liver_jax.evaluation.volumes import PredictedPlane, Predictor, make_predictor, predict_scan
 from liver_jax.runtime.interrupt import Interrupted, StopRequest
 
+log = logging.getLogger(__name__)
 LABELS = {'tumor': TUMOUR, 'liver': LIVER, 'liver_or_tumor': LIVER}
 MEANINGS = {'tumor': 'tumour', 'liver': 'liver without its tumours', 'liver_or_tumor': 'liver with its tumours'}
 PROBABILITY_STEPS = 65535  # probabilities are stored as uint16: NIfTI knows no float16, and this is finer
@@ -43,12 +47,16 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A predictor with its target and threshold; `facts` say as plain data which network it is."""
+    """A predictor with its target and threshold; `facts` say as plain data which network it is.
+
+    `known` are the scans that it was trained or chosen on: part of the split and case, by the hash of their voxels.
+    """
 
     predictor: Predictor
     target: str
     threshold: float
     facts: dict[str, Any]
+    known: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,12 +88,14 @@ class Segmented:
     """A scan segmented, in the canonical frame [slices, rows, columns].
 
     `labels` (uint8) are 0, 1 (liver) and 2 (tumour); `tumour_hu` the HU of the tumour's voxels in their order;
-    `probabilities` (uint16, 0..65535) those of the network's target, None where not asked for.
+    `probabilities` (uint16, 0..65535) those of the network's target, None where not asked for. `content` is the hash
+    of the scan's voxels that stores and splits have.
     """
 
     labels: np.ndarray
     tumour_hu: np.ndarray
     probabilities: np.ndarray | None
+    content: str
 
 
 def load_setup(workdir: Path, checkpoint: str, options: Options, liver_workdir: Path | None) -> Setup:
@@ -140,7 +150,9 @@ def segment(scan: Scan, setup: Setup, stop: StopRequest, title: str) -> Segmente
     found = np.zeros(scan.size, bool)
     hu = [np.zeros(0, np.float32)] * scan.size[0]
     probabilities = np.zeros(scan.size, np.uint16) if options.probabilities else None
+    content = VoxelHash(scan.size)
     for plane in _planes(scan, network, stop, title):
+        content.add(plane.index, whole_hu(plane.hu))
         found[plane.index] = plane.probability >= network.threshold
         hu[plane.index] = plane.hu[found[plane.index]].astype(np.float32)
         if probabilities is not None:
@@ -154,7 +166,7 @@ def segment(scan: Scan, setup: Setup, stop: StopRequest, title: str) -> Segmente
     tumour_hu = np.concatenate(hu)[kept[found]] if label == TUMOUR else hu[0][:0]
     labels = np.zeros(scan.size, np.uint8) if within is None else within.astype(np.uint8) * LIVER
     labels[kept] = label
-    return Segmented(labels, tumour_hu, probabilities)
+    return Segmented(labels, tumour_hu, probabilities, content.finish())
 
 
 def _load(workdir: Path, checkpoint: str, flips: bool) -> Network:
@@ -169,7 +181,16 @@ def _load(workdir: Path, checkpoint: str, flips: bool) -> Network:
         'window': list(data.window),
         'threshold': threshold,
     }
-    return Network(make_predictor(run, flips), data.target, threshold, facts)
+    return Network(make_predictor(run, flips), data.target, threshold, facts, _known(workdir))
+
+
+def _known(workdir: Path) -> dict[str, dict[str, str]]:
+    """The scans that the network knows; none, and a warning, where its split is not there to tell."""
+    try:
+        return read_record(workdir / 'split.json').known
+    except UserError as error:
+        log.warning('not known which scans trained this network: %s', error)
+        return {}
 
 
 def _liver_mask(scan: Scan, liver: Network, stop: StopRequest, title: str) -> np.ndarray:

@@ -4,7 +4,8 @@ The unit is the patient: slices and cases of one patient are no independent obse
 seeds of one network, which are averaged first.
 
 Intervals: bias-corrected and accelerated bootstrap (BCa; Efron, JASA 1987) over patients. Test: Wilcoxon's signed-rank
-test, two-sided. Effect size: matched-pairs rank-biserial correlation (Kerby 2014), -1 to 1, and Cohen's d_z.
+test, two-sided, of the patients that differ. Effect size: matched-pairs rank-biserial correlation (Kerby 2014), -1 to
+1, with the ranks of Pratt (JASA 1959), so that patients without a difference count as such; and Cohen's d_z.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE, SIGNIFICANCE, RESAMPLES = 0.95, 0.05, 9999
+ROUNDING = 1e-12
 
 
 def compare_paired(
@@ -31,7 +33,8 @@ def compare_paired(
     Returns:
         `metric`, `differences` (by patient; those undefined in either are left out and named in `left_out`), `mean`
         with its 95 % interval `low` to `high`, `p_value`, `effect_size` (rank-biserial), `cohens_dz`, `patients`
-        (their number), `verdict` (words). NaN where there are too few patients.
+        (their number), `informative` (of how many the difference is not zero), `verdict` (words). NaN where there are
+        too few patients.
     """
     if first.keys() != second.keys():
         raise ValueError(f'patients {sorted(first.keys() ^ second.keys())} have a score of one network only')
@@ -43,6 +46,7 @@ def compare_paired(
         'metric': metric,
         'of': f'{names[1]} minus {names[0]}',
         'patients': len(values),
+        'informative': int(np.count_nonzero(values)),
         'left_out': [patient for patient in both if patient not in differences],
         'differences': differences,
         'mean': float(values.mean()) if len(values) else float('nan'),
@@ -52,7 +56,7 @@ def compare_paired(
         'effect_size': rank_biserial(values),
         'cohens_dz': float(values.mean() / values.std(ddof=1)) if _varies(values) else float('nan'),
     }
-    return {**result, 'verdict': _verdict(result, int(np.count_nonzero(values)), names)}
+    return {**result, 'verdict': _verdict(result, names)}
 
 
 def interval_of_mean(values: np.ndarray, seed: int) -> tuple[float, float]:
@@ -60,25 +64,40 @@ def interval_of_mean(values: np.ndarray, seed: int) -> tuple[float, float]:
 
     Equal values give an interval of no width.
     """
-    count = len(values)
-    if count < 2:
+    return interval_over_cases(values[None], np.ones((1, len(values))), seed)
+
+
+def interval_over_cases(sums: np.ndarray, counts: np.ndarray, seed: int) -> tuple[float, float]:
+    """The same of a mean over cases, of which patients have different numbers: whole patients are drawn.
+
+    Args:
+        sums: [runs, patients], the scores of a patient's cases added up; runs are averaged after the mean over cases.
+        counts: Of how many cases these are, of the same shape; patients without any in all runs have no part.
+        seed: Of the resampling.
+    """
+    there = counts.any(axis=0)
+    sums, counts = sums[:, there], counts[:, there]
+    patients = sums.shape[1]
+    if patients < 2:
         return float('nan'), float('nan')
-    if not _varies(values):
-        return float(values[0]), float(values[0])
-    rng = np.random.default_rng(seed)
-    means = np.sort(values[rng.integers(0, count, (RESAMPLES, count))].mean(axis=1))
-    mean = values.mean()
-    # Half of the ties count as below, as in SciPy.
-    below = (np.count_nonzero(means < mean) + np.count_nonzero(means <= mean)) / (2 * RESAMPLES)
-    bias = stats.norm.ppf(below)
-    influence = values - mean  # the jackknife's, but for a factor that cancels out
+    mean = _mean_over_cases(sums.sum(1), counts.sum(1))
+    without = _mean_over_cases(sums.sum(1)[:, None] - sums, counts.sum(1)[:, None] - counts)
+    influence = without.mean() - without  # the jackknife's
+    if not np.any(np.abs(influence) > 1e-15):
+        return float(mean), float(mean)
+    chosen = np.random.default_rng(seed).integers(0, patients, (RESAMPLES, patients))
+    means = np.sort(_mean_over_cases(sums[:, chosen].sum(2), counts[:, chosen].sum(2)))
+    means = means[~np.isnan(means)]
+    # Half of the ties count as below, as in SciPy; what differs by rounding alone is a tie.
+    low, high = np.searchsorted(means, (mean - ROUNDING, mean + ROUNDING))
+    bias = stats.norm.ppf((low + high) / (2 * len(means)))
     acceleration = np.sum(influence**3) / (6 * np.sum(influence**2) ** 1.5)
     quantiles = []
     for part in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2):
         z = bias + stats.norm.ppf(part)
         quantiles.append(stats.norm.cdf(bias + z / (1 - acceleration * z)))
-    low, high = np.quantile(means, quantiles)
-    return float(low), float(high)
+    first, last = np.quantile(means, quantiles)
+    return float(first), float(last)
 
 
 def wilcoxon_p(differences: np.ndarray) -> float:
@@ -90,21 +109,27 @@ def wilcoxon_p(differences: np.ndarray) -> float:
 
 
 def rank_biserial(differences: np.ndarray) -> float:
-    """(W+ - W-) / (W+ + W-) of the signed ranks, zeros dropped; 0 where nothing but zeros is left, NaN of nothing."""
-    values = differences[differences != 0]
-    if not len(values):
-        return 0.0 if len(differences) else float('nan')
-    ranks = stats.rankdata(np.abs(values))
-    return float((ranks @ np.sign(values)) / ranks.sum())
+    """(W+ - W-) / (W+ + W- + W0) of the signed ranks, W0 those of the zeros (Pratt); NaN of nothing."""
+    if not len(differences):
+        return float('nan')
+    ranks = stats.rankdata(np.abs(differences))
+    return float((ranks @ np.sign(differences)) / ranks.sum())
+
+
+def _mean_over_cases(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean over the cases of each run, then over the runs that have any; [runs, ...] to [...]."""
+    means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    runs = (counts > 0).sum(0)
+    return np.divide(np.nansum(means, axis=0), runs, out=np.full(np.shape(runs), np.nan), where=runs > 0)
 
 
 def _varies(values: np.ndarray) -> bool:
     return len(values) > 1 and bool(np.ptp(values) > 0)
 
 
-def _verdict(result: Mapping[str, Any], informative: int, names: tuple[str, str]) -> str:
-    """The result in a sentence or two; `informative` is the number of patients whose difference is not zero."""
-    patients, p = result['patients'], result['p_value']
+def _verdict(result: Mapping[str, Any], names: tuple[str, str]) -> str:
+    """The result in a sentence or two."""
+    patients, informative, p = result['patients'], result['informative'], result['p_value']
     if patients < 2:
         return f'no statement: {patients} patient(s) can be compared, a difference needs several'
     difference = f'{result["of"]} {result["mean"]:+.4f} (95 % interval {result["low"]:+.4f} to {result["high"]:+.4f})'

@@ -7,6 +7,8 @@ import numpy as np
 
 from liver_jax.evaluation.assess import Assessment
 from liver_jax.evaluation.baselines import CEILINGS
+from liver_jax.evaluation.fitting import sum_pixels
+from liver_jax.evaluation.native import NO_PARTS, describe_volumes
 from liver_jax.evaluation.panel import (
     AVERAGES,
     PANEL_RULE,
@@ -16,17 +18,18 @@ from liver_jax.evaluation.panel import (
     panel_rows,
     patient_dice,
 )
-from liver_jax.evaluation.scores import ImageScores, case_scores, mean
-from liver_jax.evaluation.statistics import compare_paired, interval_of_mean
-from liver_jax.metrics.calibration import CALIBRATION_RULE, calibration, no_logits
+from liver_jax.evaluation.scores import ImageScores, case_scores
+from liver_jax.evaluation.statistics import compare_paired, interval_of_mean, interval_over_cases
+from liver_jax.metrics.calibration import CALIBRATION_RULE, calibration
 from liver_jax.metrics.overlap import Counts
+from liver_jax.metrics.volumetry import mean
 from liver_jax.models import DISPLAY_NAMES
 
 Trained = Sequence[Sequence[Assessment]]  # by seed, then by fold
 
 
 def summarise_assessments(trained: Trained, note: str, seed: int) -> dict[str, Any]:
-    """`panel`, `ceiling`, `calibration`, `fitted`, `intervals`, `patient_dice`; `paired` where there are two networks.
+    """`panel`, `ceiling`, `calibration`, `fitted`, `intervals`, `patient_dice`, `volumes`; of two networks `paired`.
 
     Folds are joined, so that every patient counts once; seeds are averaged. `intervals` are of scores in the tables,
     `patient_dice` and `paired` of the strictest reading. `note` says what is missing, and why;
@@ -54,6 +57,7 @@ def summarise_assessments(trained: Trained, note: str, seed: int) -> dict[str, A
         },
         'intervals': {model: {'dice_case': _headline_interval(trained, model, seed)} for model in models},
         'patient_dice': {model: _about_dice(values, metric, seed) for model, values in dice.items()},
+        'volumes': _volumes(trained, note),
     }
     if len(models) == 2:
         one, other = models
@@ -90,14 +94,17 @@ def _mean_by_patient(seeds: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def _headline_interval(trained: Trained, model: str, seed: int) -> list[float]:
-    """Interval of the Dice per case of the prepared slices, as in the tables, by resampling patients."""
-    by_seed = []
-    for folds in trained:
-        patients: dict[str, list[float]] = {}
-        for case in case_scores(join_scores([fold.scores[model] for fold in folds])):
-            patients.setdefault(case['patient'], []).append(case['dice'])
-        by_seed.append({patient: mean(values) for patient, values in patients.items()})
-    return list(interval_of_mean(_defined(_mean_by_patient(by_seed)), seed))
+    """Interval of the Dice per case of the prepared slices, the mean over cases in the tables, by drawing patients."""
+    by_seed = [case_scores(join_scores([fold.scores[model] for fold in folds])) for folds in trained]
+    patients = sorted({case['patient'] for cases in by_seed for case in cases})
+    sums, counts = np.zeros((2, len(by_seed), len(patients)))
+    for number, cases in enumerate(by_seed):
+        for case in cases:
+            if not np.isnan(case['dice']):
+                place = number, patients.index(case['patient'])
+                sums[place] += case['dice']
+                counts[place] += 1
+    return list(interval_over_cases(sums, counts, seed))
 
 
 def _about_dice(dice: dict[str, float], metric: str, seed: int) -> dict[str, Any]:
@@ -108,6 +115,15 @@ def _about_dice(dice: dict[str, float], metric: str, seed: int) -> dict[str, Any
 
 def _defined(dice: dict[str, float]) -> np.ndarray:
     return np.array([value for value in dice.values() if not np.isnan(value)])
+
+
+def _volumes(trained: Trained, note: str) -> dict[str, Any]:
+    """Scores of whole scans (`describe_volumes`); empty, and why, where there are none."""
+    scans = [[scan for fold in folds for scan in fold.volumes] for folds in trained]
+    first = trained[0][0]
+    native = any(count.resolution == 'native' for count in first.counts)
+    missing = '' if scans[0] else NO_PARTS if native else note
+    return describe_volumes(scans, first.target, first.threshold, missing)
 
 
 def _ceiling(panel: Sequence[dict[str, Any]], slices: str) -> dict[str, Any]:
@@ -128,9 +144,14 @@ def _calibration(trained: Trained, model: str) -> dict[str, Any]:
     """Of the pixels of all runs; temperatures and what they make of the errors are means over the runs."""
     runs = [(fold.pixels[model], fold.fitted.get(model)) for folds in trained for fold in folds]
     temperatures = [fitted.temperature if fitted else float('nan') for _, fitted in runs]
-    scaled = [calibration(pixels, temperature=t) for (pixels, _), t in zip(runs, temperatures, strict=True) if t == t]
+    together = sum_pixels(pixels for pixels, _ in runs)
+    scaled = [
+        calibration(pixels.everywhere, temperature=t)
+        for (pixels, _), t in zip(runs, temperatures, strict=True) if t == t
+    ]  # fmt: skip
     return {
-        **calibration(sum((pixels for pixels, _ in runs), no_logits())),
+        **calibration(together.everywhere),
+        **({'in_liver': calibration(together.in_liver)} if trained[0][0].target == 'tumor' else {}),
         'temperature': mean(temperatures),
         'with_temperature': {name: mean([each[name] for each in scaled]) for name in ('ece', 'brier', 'nll')},
         'rule': f'pixels of the prepared slices, at network resolution; {CALIBRATION_RULE}',

@@ -19,7 +19,8 @@ EDGES = np.arange(round(2 * LIMIT / STEP) + 1) * STEP - LIMIT
 CENTRES = (EDGES[:-1] + EDGES[1:]) / 2
 TEMPERATURES = (0.05, 20.0)
 CALIBRATION_RULE = (
-    'every pixel counts once, so background far from the target rules ECE and Brier score; '
+    'every pixel counts once, so background far from the target rules ECE and Brier score: where the target is tumour, '
+    'read in_liver, of the pixels in the liver of the reference alone; '
     'a bin without pixels has no frequency'
 )
 

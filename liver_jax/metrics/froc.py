@@ -1,7 +1,7 @@
 """FROC: sensitivity against false positives per scan, from lesions with a confidence each."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from liver_jax.metrics.lesions import find_lesions, find_pairs
 from liver_jax.metrics.volumetry import NAN
 
 OPERATING_POINTS = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)  # false positives per scan (LUNA16)
+FLOOR = 0.1  # probability below which nothing is a candidate
 
 
 class Candidates(NamedTuple):
@@ -25,15 +26,17 @@ class Candidates(NamedTuple):
 class Froc(NamedTuple):
     """The curve, from the most confident candidate on: false positives per scan, sensitivity; and their score.
 
-    `score` is the mean sensitivity at `OPERATING_POINTS`. Without a lesion in any scan sensitivity and score are NaN.
+    `reached` is the sensitivity at each of `OPERATING_POINTS`, `score` their mean. Without a lesion in any scan all but
+    the false positives are NaN.
     """
 
     false_positives: np.ndarray
     sensitivity: np.ndarray
+    reached: np.ndarray
     score: float
 
 
-def find_candidates(probability: np.ndarray, reference: np.ndarray, floor: float = 0.1) -> Candidates:
+def find_candidates(probability: np.ndarray, reference: np.ndarray, floor: float = FLOOR) -> Candidates:
     """Candidates are the connected pieces [a, b, c] of `probability` >= `floor`; their confidence is the highest in it.
 
     A candidate that has a voxel of a lesion of the boolean `reference` is no false positive; of several on one lesion
@@ -65,7 +68,18 @@ def froc(scans: Sequence[Candidates]) -> Froc:
     thresholds = np.unique(confidence)[::-1]
     false_positives = (len(wrong) - np.searchsorted(wrong, thresholds)) / len(scans)
     if not len(best):
-        return Froc(false_positives, np.full(len(thresholds), NAN), NAN)
+        return Froc(false_positives, np.full(len(thresholds), NAN), np.full(len(OPERATING_POINTS), NAN), NAN)
     sensitivity = (len(best) - np.searchsorted(best, thresholds)) / len(best)
     reached = np.append(0.0, sensitivity)[np.searchsorted(false_positives, OPERATING_POINTS, side='right')]
-    return Froc(false_positives, sensitivity, float(reached.mean()))
+    return Froc(false_positives, sensitivity, reached, float(reached.mean()))
+
+
+def describe_froc(curve: Froc, scans: int) -> dict[str, Any]:
+    """As plain data: `score`, `sensitivity` at so many `false_positives` per scan each, number of `scans`, `floor`."""
+    return {
+        'score': curve.score,
+        'false_positives': list(OPERATING_POINTS),
+        'sensitivity': curve.reached.tolist(),
+        'scans': scans,
+        'floor': FLOOR,
+    }

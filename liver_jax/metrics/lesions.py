@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import cc3d
 import numpy as np
-from scipy.spatial import ConvexHull
-from scipy.spatial.distance import pdist
 
+from liver_jax.metrics.geometry import axial_diameters
 from liver_jax.metrics.volumetry import NAN
 
 # Bins of the longest axial diameter in mm; both ends of the middle one are its own.
@@ -56,17 +55,13 @@ def find_lesions(mask: np.ndarray) -> Lesions:
     return Lesions(numbers, found['voxel_counts'][1:].astype(np.int64), list(found['bounding_boxes'][1:]))
 
 
-def longest_axial_diameters(lesions: Lesions, spacing: tuple[float, float, float]) -> np.ndarray:
-    """The longest diameter (mm) [n] within any axial slice, axes being (slice, row, column); RECIST's way to measure.
-
-    Measured between the middles of the outer faces of voxels, so that one voxel is as long as its longer side.
-    """
-    return np.array(
-        [
-            max(_longest(plane, spacing[1:]) for plane in lesions.numbers[box] == number if plane.any())
-            for number, box in enumerate(lesions.boxes, 1)
-        ]
-    )
+def longest_axial_diameters(lesions: Lesions, spacing: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """The longest diameter (mm) [n] within any axial slice, and that slice [n]; axes are (slice, row, column)."""
+    found = [
+        axial_diameters(lesions.numbers[box] == number, spacing[1:]) for number, box in enumerate(lesions.boxes, 1)
+    ]
+    slices = [box[0].start + index for box, (index, _, _) in zip(lesions.boxes, found, strict=True)]
+    return np.array([longest for _, longest, _ in found]), np.array(slices, int)
 
 
 def find_pairs(reference: Lesions, prediction: Lesions) -> Pairs:
@@ -165,17 +160,3 @@ def panoptic_scores(iou_sum: float, counts: list[int]) -> dict[str, float]:
         'sq': iou_sum / found if found else NAN,
         'rq': found / whole if whole else NAN,
     }
-
-
-def _longest(plane: np.ndarray, spacing: tuple[float, float]) -> float:
-    """The longest diameter of a mask [rows, columns] that is not empty."""
-    high, wide = spacing
-    rows = np.flatnonzero(plane.any(axis=1))
-    ends = plane[rows].argmax(axis=1), plane.shape[1] - 1 - plane[rows, ::-1].argmax(axis=1)
-    points = [
-        np.stack([(rows + up) * high, (end + out) * wide], axis=1)
-        for end, outward in zip(ends, (-0.5, 0.5), strict=True)
-        for up, out in ((0.0, outward), (-0.5, 0.0), (0.5, 0.0))
-    ]
-    hull = np.concatenate(points)
-    return float(pdist(hull[ConvexHull(hull).vertices]).max())

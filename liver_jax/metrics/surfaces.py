@@ -16,6 +16,7 @@ import itertools
 import numpy as np
 from scipy.spatial import cKDTree
 
+from liver_jax.metrics.geometry import bounding_box
 from liver_jax.metrics.volumetry import NAN
 
 TOLERANCES = (1.0, 2.0)  # mm, of the normalised surface Dice
@@ -49,7 +50,8 @@ def surface_scores(prediction: np.ndarray, reference: np.ndarray, spacing: Spaci
 
     One mask empty: the distances are NaN, the surface Dice is 0. Both empty: all are NaN.
     """
-    prediction, reference = crop(prediction, reference)
+    box = bounding_box(prediction, reference)
+    prediction, reference = prediction[box], reference[box]
     return border_scores(prediction, reference, spacing) | element_scores(prediction, reference, spacing)
 
 
@@ -82,16 +84,6 @@ def element_scores(prediction: np.ndarray, reference: np.ndarray, spacing: Spaci
         )
         scores[name] = within / whole
     return scores
-
-
-def crop(*masks: np.ndarray) -> list[np.ndarray]:
-    """The masks within the box around all of them (at least one voxel long)."""
-    box = []
-    for axis in range(masks[0].ndim):
-        others = tuple(other for other in range(masks[0].ndim) if other != axis)
-        filled = np.flatnonzero(np.any([mask.any(axis=others) for mask in masks], axis=0))
-        box.append(slice(filled[0], filled[-1] + 1) if len(filled) else slice(0, 1))
-    return [mask[tuple(box)] for mask in masks]
 
 
 def border(mask: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Volumes of masks: Dice, VOE and RVD from voxel counts, and the tumour burden. A score without a value is NaN."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,3 +49,10 @@ def burden_errors(differences: np.ndarray) -> dict[str, float]:
     if not len(known):
         return {'burden_rmse': NAN, 'burden_max': NAN}
     return {'burden_rmse': float(np.sqrt(np.mean(known**2))), 'burden_max': float(np.abs(known).max())}
+
+
+def mean(values: Any) -> float:
+    """Mean of the defined values; NaN when there is none."""
+    defined = np.asarray(values, np.float64)
+    defined = defined[~np.isnan(defined)]
+    return float(defined.mean()) if len(defined) else NAN

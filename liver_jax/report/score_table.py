@@ -16,7 +16,7 @@ UNDEFINED = '–'
 def score_text(results: Mapping[str, Any], width: int) -> str:
     """The results of `score_folders` for a terminal of `width` columns: a table per target, lesions, what failed."""
     width = max(width, 30)
-    parts = []
+    parts = [textwrap.fill(f'Note: {note}', width, subsequent_indent='  ') for note in results['notes']]
     for target, title in TARGETS.items():
         if f'{target}.dice' in results['mean']:
             parts.append('\n'.join([f'{title}, distances in mm', *_table(results, target, width)]))
@@ -32,16 +32,36 @@ def score_text(results: Mapping[str, Any], width: int) -> str:
 
 
 def _table(results: Mapping[str, Any], target: str, width: int) -> list[str]:
-    rows = {case['case']: case for case in results['cases']}
-    grid = [['', *(heading for _, heading, _ in COLUMNS)]]
-    for name, scores in [*rows.items(), ('mean', results['mean']), ('global', results['global'])]:
-        grid.append([name, *(_cell(scores.get(f'{target}.{key}'), style) for key, _, style in COLUMNS)])
-    grid.insert(-1, ['cases', *(str(results['count'][f'{target}.{key}']) for key, _, _ in COLUMNS)])
+    rows = [_row(case['case'], case, target) for case in results['cases']]
+    for name, part in (('', {**results, 'cases': len(rows)}), (', unseen', results.get('unseen'))):
+        if part:
+            rows += [_mean_row(f'mean{name}', part, target), _row(f'global{name}', part['global'], target)]
+    grid = [['', *(heading for _, heading, _ in COLUMNS)], *rows]
+    for column in range(1, len(grid[0])):  # numbers under numbers: the room of '(4 of 6)' is left to all
+        room = max(len(row[column].partition(' (')[2]) for row in rows)
+        for row in grid if room else ():
+            value, _, of = row[column].partition(' (')
+            row[column] = value + (f' ({of}' if of else ' ' * (room + 2))
     widths = [max(map(len, texts)) for texts in zip(*grid, strict=True)]
     shown = len(widths)
     while sum(widths[:shown]) + 2 * (shown - 1) > width and shown > 2:
         shown -= 1
-    return ['  '.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:shown], widths[1:shown])]) for row in grid]
+    lines = ['  '.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:shown], widths[1:shown])]) for row in grid]
+    left_out = ', '.join(heading for _, heading, _ in COLUMNS[shown - 1 :])
+    return [*map(str.rstrip, lines), *(textwrap.wrap(f'(too narrow for: {left_out})', width) if left_out else [])]
+
+
+def _row(name: str, scores: Mapping[str, Any], target: str) -> list[str]:
+    return [name, *(_cell(scores.get(f'{target}.{key}'), style) for key, _, style in COLUMNS)]
+
+
+def _mean_row(name: str, together: Mapping[str, Any], target: str) -> list[str]:
+    """Means, with how many cases they are of where these are not all."""
+    cells = _row(name, together['mean'], target)[1:]
+    counts = [together['count'][f'{target}.{key}'] for key, _, _ in COLUMNS]
+    whole = together['cases']
+    told = (f'{cell} ({n} of {whole})' if 0 < n < whole else cell for cell, n in zip(cells, counts, strict=True))
+    return [name, *told]
 
 
 def _lesion_lines(results: Mapping[str, Any]) -> Sequence[str]:
@@ -59,6 +79,10 @@ def _lesion_lines(results: Mapping[str, Any]) -> Sequence[str]:
     lines.append(f'F1 by size (IoU > 0): {by_size}')
     if 'burden.rmse' in scores:
         lines.append(f'Tumour burden: RMSE {_cell(scores["burden.rmse"])}, largest error {_cell(scores["burden.max"])}')
+    if found := results.get('froc'):
+        points = zip(found['sensitivity'], found['false_positives'], strict=True)
+        at = ', '.join(f'{_cell(sensitivity, ".3f")} at {per_scan:g}' for sensitivity, per_scan in points)
+        lines.append(f'FROC, {found["scans"]} scans: score {_cell(found["score"])}; sensitivity {at} false positives')
     return lines
 
 

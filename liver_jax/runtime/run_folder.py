@@ -71,7 +71,12 @@ def _refuse(workdir: Path, differences: list[str]) -> None:
 
 def write_json(path: Path, values: Any) -> None:
     """Write strict JSON atomically; NaN and infinities become null."""
-    write_atomically(path, json.dumps(_finite(values), indent=1, allow_nan=False) + '\n')
+    write_atomically(path, json_text(values) + '\n')
+
+
+def json_text(values: Any) -> str:
+    """Strict JSON; NaN and infinities become null."""
+    return json.dumps(_finite(values), indent=1, allow_nan=False)
 
 
 def _finite(values: Any) -> Any:

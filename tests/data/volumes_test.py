@@ -13,7 +13,7 @@ import pytest
 
 from liver_jax.data.formats.nifti import write_nifti
 from liver_jax.data.layouts import Case
-from liver_jax.data.volumes import Volume, open_scan, read_case, read_label_map
+from liver_jax.data.volumes import Volume, open_scan, read_case, read_label_map, read_probabilities
 from liver_jax.errors import UserError
 
 AFFINE = np.diag([-0.8, -0.7, 2.5, 1.0])  # LPS: the canonical frame, with axes (column, row, slice)
@@ -179,10 +179,18 @@ def test_a_truncated_download_is_named(case, tmp_path, ending, part):
     check_refused(nifti(path, case.labels[0]), f'cut{ending}: .*download it again')
 
 
-@pytest.mark.parametrize('shape', [(5, 6), (5, 6, 4, 2)])
-def test_what_has_not_three_axes_is_refused(case, shape):
-    save(case.images[0], np.zeros(shape, np.int16))
-    check_refused(case, f'an image of shape {"x".join(map(str, shape))}; expected a NIfTI volume with three axes')
+def test_what_has_not_three_axes_is_refused(case):
+    save(case.images[0], np.zeros((5, 6), np.int16))
+    check_refused(case, 'an image of shape 5x6; expected a NIfTI volume with three axes')
+    save(case.images[0], np.zeros((5, 6, 4, 2), np.int16))
+    check_refused(case, r'2 volumes in one file \(shape 5x6x4x2\); expected one')
+
+
+@pytest.mark.parametrize('more', [(1,), (1, 1)])
+def test_further_axes_of_length_one_are_left_out(case, more):
+    before = read_case(case).hu
+    save(case.images[0], np.arange(-60, 60).reshape(*SHAPE, *more).astype(np.int16))
+    np.testing.assert_array_equal(read_case(case).hu, before)
 
 
 def test_an_axis_without_voxels_is_refused(case):
@@ -299,11 +307,36 @@ def test_a_label_map_alone_comes_in_the_canonical_frame(tmp_path, axes):
     turned = nib.Nifti1Image(array, affine).as_reoriented(turn)
     write_nifti(tmp_path / 'mask.nii.gz', np.asarray(turned.dataobj), turned.affine)
     found = read_label_map(tmp_path / 'mask.nii.gz')
-    assert (found.labels.shape, found.labels.dtype) == ((7, 6, 5), np.uint8)
+    assert (found.values.shape, found.values.dtype) == ((7, 6, 5), np.uint8)
     assert found.spacing == pytest.approx((2.5, np.hypot(0.1, 0.8), 0.7))
     for value, place in ((2, (1, 2, 3)), (1, (4, 5, 6))):
-        index = np.argwhere(found.labels == value)
+        index = np.argwhere(found.values == value)
         assert len(index) == 1
         np.testing.assert_allclose(found.affine @ [*index[0], 1], affine @ [*place, 1], atol=1e-4)
     directions = np.sign(np.diag(found.affine[:3, [2, 1, 0]]))  # left and back are minus x and y of RAS
     assert directions.tolist() == [-1, -1, 1]
+
+
+def test_labels_off_by_rounding_are_whole_and_a_lone_value_is_a_mask(tmp_path):
+    array = np.array([[[0, 1.00000012, 1.9995]]], np.float32)
+    write_nifti(tmp_path / 'a.nii', array, np.diag([-1.0, -1, 1, 1]))
+    assert read_label_map(tmp_path / 'a.nii').values.ravel().tolist() == [0, 1, 2]
+    write_nifti(tmp_path / 'a.nii', array + np.float32(0.002), np.diag([-1.0, -1, 1, 1]))
+    with pytest.raises(UserError, match=r'labels 0\.002'):
+        read_label_map(tmp_path / 'a.nii')
+    write_nifti(tmp_path / 'b.nii', np.array([[[0, 255, 255]]], np.uint8), np.diag([-1.0, -1, 1, 1]))
+    assert read_label_map(tmp_path / 'b.nii', any_value=True).values.ravel().tolist() == [0, 1, 1]
+    for bad in ([0, 255, 3], [0, -1, -1], [0, np.nan, 0]):
+        write_nifti(tmp_path / 'b.nii', np.array([[bad]], np.float32), np.diag([-1.0, -1, 1, 1]))
+        with pytest.raises(UserError, match='expected only 0'):
+            read_label_map(tmp_path / 'b.nii', any_value=True)
+
+
+def test_probabilities_are_from_nought_to_one(tmp_path):
+    affine = np.diag([-1.0, -1, 1, 1])
+    write_nifti(tmp_path / 'p.nii', np.array([[[0, 32768, 65535]]], np.uint16), affine, slope=1 / 65535)
+    np.testing.assert_allclose(read_probabilities(tmp_path / 'p.nii').values.ravel(), [0, 0.5, 1], atol=1e-5)
+    for bad in (1.5, np.nan, -0.1):
+        write_nifti(tmp_path / 'p.nii', np.array([[[0, bad]]], np.float32), affine)
+        with pytest.raises(UserError, match='expected probabilities from 0 to 1'):
+            read_probabilities(tmp_path / 'p.nii')

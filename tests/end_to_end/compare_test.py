@@ -84,6 +84,18 @@ def test_table_and_places_are_printed(workdir):
     assert max(map(len, text.splitlines()[:20])) <= 90
 
 
+def test_whole_scans_are_scored_in_every_output(workdir):
+    volumes = json.loads((workdir / 'comparison.json').read_text())['volumes']
+    (case,) = volumes['cases']
+    assert case['lesions'][0]['dice'].keys() == volumes['networks'].keys() == {'unet', 'resunet'}
+    for name, network in volumes['networks'].items():
+        own = json.loads((workdir / name / 'evaluation' / 'test.json').read_text())['volumes']
+        assert own['networks'] == {name: network}
+    shown = f'| Dice per case | {volumes["networks"]["unet"]["mean"]["tumor.dice"]:.4f} |'
+    assert shown in (workdir / 'comparison.md').read_text()
+    assert 'WHOLE SCANS AT NATIVE RESOLUTION' in (workdir.parent / 'stdout').read_text()
+
+
 @pytest.mark.parametrize('name', ['best', 'median', 'worst', 'smallest_lesions', 'training_curves'])
 def test_pictures_are_there(workdir, name):
     with Image.open(workdir / 'figures' / f'{name}.png') as picture:

@@ -54,7 +54,16 @@ def test_every_network_has_its_panel(seeds):
     workdir, text, comparison = seeds
     own = json.loads((workdir / 'seed-1' / 'unet' / 'evaluation' / 'test.json').read_text())
     assert {row['resolution'] for row in own['panel']} == {'network', 'native'}
-    assert own['calibration'].keys() == {'bins', 'ece', 'brier', 'nll', 'temperature', 'with_temperature', 'rule'}
+    assert own['calibration'].keys() == {
+        'bins',
+        'ece',
+        'brier',
+        'nll',
+        'temperature',
+        'with_temperature',
+        'rule',
+        'in_liver',
+    }
     assert 'THE HONEST PANEL' in text
     assert (workdir / 'figures' / 'reliability.png').stat().st_size > 10_000
     assert comparison['paired']['verdict'] in (workdir / 'comparison.md').read_text()

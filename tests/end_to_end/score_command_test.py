@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from liver_jax.data.formats.nifti import write_nifti
+from liver_jax.errors import UserError
 from liver_jax.evaluation.score_folders import score_folders
+from liver_jax.report.score_table import score_text
+from liver_jax.runtime.run_folder import json_text
 
 AFFINE = np.array([[-0.7, 0, 0, 90], [0, 0.8, 0, -120], [0, 0, 2.5, 40], [0, 0, 0, 1]])
 
@@ -57,7 +60,9 @@ def command(folder, *more):
 
 def test_good_folders_by_hand(folders):
     run = command(folders, f'--json={folders}/scores.json')
-    assert (run.returncode, run.stderr) == (0, '')
+    assert run.returncode == 0
+    assert run.stderr.splitlines()[0] == 'segmentation-0 (1 of 3): tumor Dice 0.6667, liver Dice 1.0000'
+    assert len(run.stderr.splitlines()) == 3
     results = json.loads((folders / 'scores.json').read_text())
     # 4x4x3 voxels of which half are predicted, 3x4x2 of which 2x4x2 are met by 24 predicted ones: 40 of 48 and 72.
     case = results['cases'][0]
@@ -158,8 +163,10 @@ def test_bad_cases_end_in_one_line_and_exit_code_2_after_the_scores(folders):
     (folders / 'pred' / 'no\nnumber\x1b[K.nii').write_bytes(b'')
     run = command(folders, f'--json={folders}/scores.json')
     assert run.returncode == 2
-    assert len(run.stderr.splitlines()) == 1
-    assert '(and 2 more, listed above); cases scored: 1' in run.stderr
+    assert [line.split(':')[0] for line in run.stderr.splitlines()] == [
+        'segmentation-0 (1 of 2)', 'segmentation-1 (2 of 2)', 'liver-jax',
+    ]  # fmt: skip
+    assert '(and 2 more, listed above); cases scored: 1' in run.stderr.splitlines()[-1]
     assert 'segmentation-0  0.6667' in run.stdout
     assert 'NOT SCORED' in run.stdout
     assert '\x1b' not in run.stdout + run.stderr
@@ -168,12 +175,13 @@ def test_bad_cases_end_in_one_line_and_exit_code_2_after_the_scores(folders):
 
 @pytest.mark.parametrize('which', ['pred', 'ref'])
 def test_empty_and_missing_folders(folders, which):
+    flag = {'pred': '--prediction', 'ref': '--reference'}[which]
     for path in (folders / which).iterdir():
         path.unlink()
     run = command(folders)
     assert (run.returncode, run.stdout) == (2, '')
     assert run.stderr == (
-        f'liver-jax: {folders / which}: no .nii or .nii.gz file in it; expected segmentations such as '
+        f'liver-jax: {flag}={folders / which}: no .nii or .nii.gz file in it; expected segmentations such as '
         'segmentation-0.nii\n'
     )
     (folders / which).rmdir()
@@ -252,3 +260,118 @@ def test_tumour_free_references_and_empty_predictions(folders):
     rewrite(folders / 'pred', lambda array: 0 * array)
     results = score(folders)
     assert (results['mean']['liver.dice'], results['count']['liver.assd']) == (0, 0)
+
+
+def test_volume_53_of_lits_is_scored_on_the_grid_of_its_scan(folders):
+    """There the affines of scan and segmentation differ though their voxels align."""
+    expected = score(folders)['cases'][1]['tumor.dice']
+    moved = AFFINE.copy()
+    moved[2, 3] += 40
+    write_nifti(folders / 'pred' / 'liver_001.nii', guess(1), moved)
+    assert 'or put the scan (volume-N) beside the reference' in score(folders)['failed'][0]['reason']
+    write_nifti(folders / 'ref' / 'volume-1.nii.gz', np.full((24, 20, 12), -500, np.int16), moved)
+    results = score(folders)
+    assert results['failed'] == []
+    assert results['cases'][1]['tumor.dice'] == expected
+    assert 'segmentation-1: its affine is not that of its scan volume-1.nii.gz' in results['notes'][0]
+    assert 'Note: segmentation-1: its affine' in score_text(results, 100)
+    moved[2, 3] -= 80  # neither the scan's grid nor the reference's
+    write_nifti(folders / 'pred' / 'liver_001.nii', guess(1), moved)
+    assert len(score(folders)['failed']) == 1
+
+
+def test_masks_of_255_are_scored_as_what_they_are_said_to_be(folders):
+    expected = score(folders)['mean']['tumor.dice']
+    rewrite(folders / 'pred', lambda array: 255 * (array == 2))
+    assert score(folders, 'tumor')['mean']['tumor.dice'] == expected
+    assert len(score(folders)['failed']) == 3
+    rewrite(folders / 'ref', lambda array: 128 * (array == 2))
+    assert score(folders, 'tumor')['mean']['tumor.dice'] == expected
+    assert score(folders, 'liver')['mean']['liver.dice'] == expected
+
+
+def test_a_mask_taken_for_a_liver_is_said_above_the_tables(folders):
+    rewrite(folders / 'pred', lambda array: array > 0)
+    text = score_text(score(folders), 100)
+    assert text.index('Note: no prediction has label 2') < text.index('LIVER')
+
+
+def test_two_files_are_a_pair_and_a_file_beside_a_folder_is_none(folders):
+    one = folders / 'pred' / 'liver_001.nii', folders / 'ref' / 'segmentation-1.nii.gz'
+    expected = score(folders)['cases'][1]
+    assert score_folders(*one)['cases'][0]['tumor.assd'] == expected['tumor.assd']
+    with pytest.raises(UserError, match=r'--prediction=.*liver_001.nii: is a file; expected a folder, or files'):
+        score_folders(one[0], folders / 'ref')
+
+
+def test_files_may_be_links_to_elsewhere(folders, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp('elsewhere') / 'x'
+    (folders / 'pred' / 'liver_001.nii').rename(elsewhere)
+    (folders / 'pred' / 'liver_001.nii').symlink_to(elsewhere)
+    assert score(folders)['failed'] == []
+
+
+def test_json_alone_on_the_terminal_and_never_into_a_folder_that_is_not_there(folders):
+    run = command(folders, '--json')
+    assert json.loads(run.stdout)['mean'] == json.loads(json_text(score(folders)))['mean']
+    run = command(folders, f'--json={folders}/none/scores.json')
+    assert (run.returncode, run.stdout) == (2, '')
+    assert run.stderr == (
+        f'liver-jax: --json={folders}/none/scores.json: {folders}/none is no folder; '
+        'expected the name of a file in a folder that is there\n'
+    )
+    assert not (folders / 'none').exists()
+
+
+def test_a_narrow_terminal_is_told_what_it_lacks(folders):
+    write_nifti(folders / 'pred' / 'liver_001.nii', (labels(1) > 0).astype(np.uint8), AFFINE)
+    results = score(folders)
+    wide, narrow = score_text(results, 120), score_text(results, 60)
+    assert 'too narrow' not in wide
+    assert '(too narrow for: MSD, HD95, NSD 2)' in narrow
+    assert max(map(len, narrow.splitlines())) <= 60
+    mean = next(line for line in wide.splitlines() if line.startswith('mean'))
+    assert f'{results["mean"]["tumor.assd"]:.2f} (2 of 3)' in mean
+    assert mean.count('of 3)') == 3  # the distances; the missed tumour has Dice 0, but no distance
+
+
+def probabilities(folders):
+    """For each case .9 at the first tumour, .6 at the second; in case 0 also .8 far from both."""
+    for number in range(3):
+        array = np.zeros((24, 20, 12), np.float32)
+        array[5 + number : 9 + number, 4:8, 3:6], array[12:15, 10:14, 7:9] = 0.9, 0.6
+        array[0, 0, 0] = 0.8 * (number == 0)
+        write_nifti(made(folders / 'prob') / f'p{number}.nii.gz', array, AFFINE)
+    return folders / 'prob'
+
+
+def test_froc_of_probabilities_by_hand(folders):
+    run = command(folders, f'--probabilities={probabilities(folders)}', f'--json={folders}/s.json')
+    found = json.loads((folders / 's.json').read_text())['froc']
+    # All first tumours come before the one wrong candidate (1/3 per scan), the second ones after it.
+    assert found['sensitivity'] == [0.5, 0.5, 1, 1, 1, 1, 1]
+    assert found['score'] == pytest.approx(6 / 7)
+    assert 'FROC, 3 scans: score 0.8571; sensitivity 0.500 at 0.125' in run.stdout
+    (folders / 'prob' / 'p2.nii.gz').unlink()
+    results = score_folders(folders / 'pred', folders / 'ref', 'auto', folders / 'prob')
+    assert results['froc']['scans'] == 2
+    assert 'FROC is of 2 of 3 cases; --probabilities has no file for segmentation-2' in results['notes'][0]
+    write_nifti(folders / 'prob' / 'p1.nii.gz', np.full((24, 20, 12), 7, np.float32), AFFINE)
+    failed = score_folders(folders / 'pred', folders / 'ref', 'auto', folders / 'prob')['failed']
+    assert 'p1.nii.gz: values of 7 to 7; expected probabilities from 0 to 1' in failed[0]['reason']
+
+
+def test_scans_that_the_network_knows_are_warned_of(folders):
+    known = {'liver_000': {'part': 'train', 'same_as': 'volume-7'}, 'liver_001': None, 'liver_002': None}
+    entries = [{'case': case, 'known': part} for case, part in known.items()]
+    write_nifti(folders / 'pred' / 'liver_000.nii', labels(0), AFFINE)  # learnt by heart
+    (folders / 'pred' / 'manifest.json').write_text(json.dumps({'cases': entries}))
+    results = score(folders)
+    assert results['cases'][0]['known']['same_as'] == 'volume-7'
+    assert results['mean']['tumor.dice'] == pytest.approx((1 + 2 * 2 / 3) / 3)
+    assert results['unseen']['mean']['tumor.dice'] == pytest.approx(2 / 3)
+    text = ' '.join(score_text(results, 100).split())
+    assert 'WARNING: 1 of 3 scans are known to the network from its training: segmentation-0 (trained it)' in text
+    assert 'mean, unseen 0.6667' in text
+    (folders / 'pred' / 'manifest.json').write_text('[1]')
+    assert score(folders)['notes'] == []

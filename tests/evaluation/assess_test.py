@@ -14,9 +14,11 @@ from liver_jax.data.store import SliceStore
 from liver_jax.data.volumes import read_case
 from liver_jax.evaluation.assess import assess
 from liver_jax.evaluation.fitting import Fitted
+from liver_jax.evaluation.native import NO_PARTS
 from liver_jax.evaluation.panel import panel_rows
 from liver_jax.evaluation.results import describe_one
 from liver_jax.evaluation.scans import find_scans, make_part
+from liver_jax.evaluation.score_volumes import score_volume
 from liver_jax.evaluation.scores import ImageScores, case_scores
 from liver_jax.evaluation.summary import summarise_assessments
 from liver_jax.evaluation.volumes import Predictor
@@ -94,6 +96,13 @@ def test_every_model_against_masks_of_the_whole_volume(config):
         with_tumor = reference.any((1, 2))
         found = dice(assessment, model=name, slices='tumor')
         assert found == pytest.approx(overlap(marked[with_tumor], reference[with_tumor]), abs=1e-6), name
+    (scan,) = assessment.volumes
+    alone = score_volume(expected['unet'] * np.uint8(2), reference * np.uint8(2), scan.spacing, ('tumor',))
+    assert scan.scores['unet']['tumor.dice'] == alone['tumor.dice'] == pytest.approx(dice(assessment, model='unet'))
+    assert scan.scores['unet']['tumor.assd'] == alone['tumor.assd']
+    assert scan.scores['unet']['lesions'] == alone['lesions']
+    assert scan.scores['unet']['burden.reference'] == reference.sum() / (volume.labels > 0).sum()
+    assert scan.candidates['resunet'].confidence.max() == pytest.approx(0.6 * native.max(), abs=1e-4)
     masks = np.stack([each['tumor'] for each in prepared]) >= 128
     assert dice(assessment, model='unet', resolution='network') == pytest.approx(overlap(dark(small) >= 0.5, masks))
     # Fitted: another threshold, and components below 500 mm³ (56 voxels of 9 mm³) dropped.
@@ -119,6 +128,8 @@ def test_network_resolution_with_tumour_is_the_score_of_the_prepared_slices(conf
 def test_split_by_slice_counts_no_slice_of_another_part(config):
     part, assessment = assessed(config, by='slice')
     assert not assessment.complete
+    summary = summarise_assessments([[assessment]], 'a note', seed=0)
+    assert (summary['volumes']['cases'], summary['volumes']['note']) == ([], NO_PARTS)
     native = [count for count in assessment.counts if (count.model, count.resolution) == ('unet', 'native')]
     assert len(native) == len(part.rows)
     assert all(count.with_tumor for count in native)
@@ -135,9 +146,21 @@ def test_summary_has_what_the_report_shows(config):
     unet = summary['calibration']['unet']
     assert unet['temperature'] == 2.0
     assert len(unet['bins']) == 10
+    # Where the network says nothing it is right outside of the liver: most pixels, and none of those that are hard.
+    part, _ = assessed(config)
+    liver, tumor = (part.store.masks(part.rows, target) >= 128 for target in ('liver_or_tumor', 'tumor'))
+    probability = dark(part.store.images(part.rows))
+    brier = [np.mean((probability[where] - tumor[where]) ** 2) for where in (slice(None), liver)]
+    assert [unet['brier'], unet['in_liver']['brier']] == pytest.approx(brier, abs=1e-3)
+    assert sum(each['count'] for each in unet['in_liver']['bins']) == liver.sum()
     assert summary['paired']['metric'] == 'Dice per patient (mean over cases), native resolution, all slices'
     assert summary['paired']['verdict'].startswith('no statement: 1 patient(s)')
     assert summary['panel_note'].endswith('a note')
+    volumes = summary['volumes']
+    assert volumes['networks']['unet']['mean']['tumor.dice'] == pytest.approx(summary['patient_dice']['unet']['mean'])
+    assert volumes['cases'][0]['lesions'][0]['dice'].keys() == {'unet', 'resunet'}
+    without = summarise_assessments([[assessed(config, with_scans=False)[1]]], 'no scans', seed=0)['volumes']
+    assert (without['networks'], without['note']) == ({}, 'no scans')
 
 
 def test_one_network_on_its_own_has_no_trace_of_the_other(config):
@@ -146,6 +169,7 @@ def test_one_network_on_its_own_has_no_trace_of_the_other(config):
     assert found['fitted'] == FITTED.describe()
     assert found['calibration']['ece'] > 0
     assert 'paired' not in found
+    assert found['volumes']['networks'].keys() == found['volumes']['cases'][0]['scores'].keys() == {'unet'}
     assert set(found['baselines']) == {'all_zero', 'whole_liver', 'hu_threshold'}
 
 
@@ -162,10 +186,22 @@ def test_folds_are_joined_and_seeds_averaged(config):
     summary = summarise_assessments([[one, other]], '', seed=0)
     assert summary['paired']['patients'] == 2
     assert sum(each['count'] for each in summary['calibration']['unet']['bins']) == 2 * sum(
-        int(n) for n in one.pixels['unet'].total
+        int(n) for n in one.pixels['unet'].everywhere.total
     )
     same = case_scores(one.scores['unet'])[0]['dice']
     assert summary['intervals']['unet']['dice_case'] == pytest.approx([same, same])
+    # The other patient has two more cases of another Dice: the interval is about the mean over all cases.
+    counts_of = one.scores['unet'].counts
+    blank = dataclasses.replace(
+        other.scores['unet'], counts=Counts(0 * counts_of.tp, counts_of.fp, counts_of.fn + counts_of.tp, counts_of.tn)
+    )
+    several = [
+        dataclasses.replace(blank, slices=[dataclasses.replace(row, case=f'more-{n}') for row in blank.slices])
+        for n in range(2)
+    ]
+    folds = [one, *(dataclasses.replace(other, scores=other.scores | {'unet': each}) for each in several)]
+    low, high = summarise_assessments([folds], '', seed=0)['intervals']['unet']['dice_case']
+    assert (low, high) == pytest.approx((0, same))  # draws of the two patients: 0, a third of it, or itself
     # A second seed that finds nothing halves the mean.
     blind = dataclasses.replace(
         one, counts=[count._replace(tp=0, fp=0, fn=count.tp + count.fn) for count in one.counts]

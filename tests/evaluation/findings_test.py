@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from liver_jax.data.formats.nifti import write_nifti
 from liver_jax.data.layouts import Case
 from liver_jax.data.volumes import Scan, open_scan
 from liver_jax.evaluation.findings import (
-    axial_diameters,
     describe_findings,
     findings_csv,
     findings_text,
@@ -59,36 +57,6 @@ def test_a_box_by_hand(scan):
     assert lesion.mean_hu == pytest.approx(hu[mask].mean(), abs=0.06)
 
 
-@pytest.mark.parametrize(
-    ('rows', 'columns', 'longest', 'across'),
-    [(1, 1, 2.0, 1.0), (1, 10, 10.0, 2.0), (7, 1, 14.0, 1.0)],
-    ids=['pixel', 'lying bar', 'standing bar'],
-)
-def test_bars_are_as_long_as_their_pixels(rows, columns, longest, across):
-    piece = np.zeros((2, 10, 12), bool)
-    piece[1, :rows, :columns] = True
-    assert axial_diameters(piece, (2.0, 1.0)) == (1, pytest.approx(longest), pytest.approx(across))
-
-
-def test_discs_and_ellipses_have_their_diameters():
-    rows, columns = np.mgrid[:60, :60] - 30.0
-    disc = (rows * 0.5) ** 2 + columns**2 < 12**2
-    assert axial_diameters(disc[None], (0.5, 1.0))[1:] == pytest.approx((24, 24), abs=1)
-    ellipse = ((rows + columns) / 20) ** 2 + ((rows - columns) / 10) ** 2 < 1  # half axes 20 and 10 over the root of 2
-    assert axial_diameters(ellipse[None], (1.0, 1.0))[1:] == pytest.approx((40 / 2**0.5, 20 / 2**0.5), abs=1)
-
-
-def test_the_longest_diameter_is_the_longest_of_all_pairs():
-    rng = np.random.default_rng(2)
-    for _ in range(20):
-        plane = rng.random((7, 8)) < 0.3
-        plane[3, 3] = True
-        places = np.argwhere(plane)
-        corners = (places[:, None] + [(-0.5, 0), (0.5, 0), (0, -0.5), (0, 0.5)]).reshape(-1, 2) * (0.7, 0.9)
-        expected = max(np.linalg.norm(one - other) for one, other in itertools.combinations(corners, 2))
-        assert axial_diameters(plane[None], (0.7, 0.9))[1] == pytest.approx(expected)
-
-
 def test_pieces_that_touch_at_a_corner_are_one_and_the_largest_comes_first(scan):
     mask = np.zeros(SIZE, bool)
     mask[0, 0, 0] = mask[1, 1, 1] = True
@@ -114,7 +82,7 @@ def test_volumes_and_burden(scan):
     assert (alone['liver_ml'], alone['tumor_ml'], alone['tumor_burden']) == (None, 0.06, None)
     nothing = describe_findings(np.zeros(SIZE, np.uint8), np.zeros(0), scan, (1, 2))
     assert (nothing['liver_ml'], nothing['tumor_ml'], nothing['tumor_burden'], nothing['lesions']) == (0, 0, None, [])
-    assert findings_text(found) == 'liver 4 ml, 1 lesion of 0.1 ml'
+    assert findings_text(found) == 'liver 4 ml, 1 lesion of 0.06 ml'
 
 
 def test_csv_has_a_line_per_lesion_and_one_per_case_without(scan):

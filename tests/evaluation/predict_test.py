@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -20,6 +21,8 @@ from liver_jax.data.layouts import Case
 from liver_jax.data.scans import find_scans
 from liver_jax.errors import UserError
 from liver_jax.evaluation.predict import check_output, predict, predict_cases
+from liver_jax.evaluation.results import evaluate_run
+from liver_jax.evaluation.score_folders import score_folders
 from liver_jax.evaluation.segment import Network, Options, Setup, load_setup, model_digest
 from liver_jax.evaluation.volumes import Predictor
 from liver_jax.runtime.interrupt import Interrupted
@@ -276,6 +279,9 @@ def test_the_command_from_a_run_folder(workdir, raw, tmp_path):
         manifest['made_by']['network']['sha256'] == load_setup(workdir, 'best', Options(), None).network.facts['sha256']
     )
     assert manifest['versions']['devices'] == '8 cpu'
+    (entry,) = manifest['cases']
+    scan = (bad / 'volume-0.nii.gz').read_bytes()
+    assert (entry['input']['bytes'], entry['input']['sha256']) == (len(scan), hashlib.sha256(scan).hexdigest())
     (bad / 'broken.nii').write_bytes(b'x' * 400)
     done = command(*flags, '--json')
     assert done.returncode == 2
@@ -285,6 +291,50 @@ def test_the_command_from_a_run_folder(workdir, raw, tmp_path):
     assert status(json.loads(done.stdout)) == {'broken': 'failed', 'volume-0': 'kept'}
     done = command(*flags, '--min_ml=few')
     assert (done.returncode, done.stderr) == (2, 'liver-jax: --min_ml=few: expected millilitres, such as 0.05\n')
+
+
+def test_predictions_with_probabilities_are_scored_and_what_is_known_is_told(workdir, raw, tmp_path):
+    for number in range(4):
+        (tmp_path / 'in').mkdir(exist_ok=True)
+        (tmp_path / 'in' / f'volume-{number}.nii.gz').symlink_to(raw / f'volume-{number}.nii.gz')
+    manifest = predict(workdir, tmp_path / 'in', tmp_path / 'out', 'best', Options(probabilities=True))
+    parts = {
+        case['case']: part
+        for part in ('train', 'val')
+        for case in json.loads((workdir / 'split.json').read_text())[part]
+    }
+    known = {entry['case']: (entry['known'] or {}).get('part') for entry in manifest['cases']}
+    assert known == {name: parts.get(name) for name in known}
+    assert sum(part is not None for part in known.values()) > 0
+    results = score_folders(tmp_path / 'out', raw, 'lits', tmp_path / 'out')
+    assert (len(results['cases']), results['failed'][0]['case'], results['froc']['scans']) == (4, '4', 4)
+    assert sum('known to the network' in note for note in results['notes']) == 1
+    again = predict(workdir, tmp_path / 'in', tmp_path / 'out', 'best', Options(probabilities=True))
+    assert [entry['known'] for entry in again['cases']] == [entry['known'] for entry in manifest['cases']]
+    assert set(status(again).values()) == {'kept'}
+
+
+def test_a_comparison_is_refused_with_the_folders_of_its_networks(workdir, raw, tmp_path):
+    (tmp_path / 'run').mkdir()
+    for name in ('unet', 'resunet'):
+        (tmp_path / 'run' / name).symlink_to(workdir)
+    said = (
+        f'a comparison, with a network in each of its runs; use --workdir={tmp_path}/run/unet or --workdir={tmp_path}'
+    )
+    with pytest.raises(UserError, match=said):
+        predict(tmp_path / 'run', raw, tmp_path / 'out', 'best', Options())
+    with pytest.raises(UserError, match=said):
+        evaluate_run(tmp_path / 'run', 'best', 'test', None)
+
+
+def test_names_that_are_the_same_once_cleaned_do_not_share_a_file(tmp_path):
+    (tmp_path / 'in').mkdir()
+    for number, name in enumerate(('a?b', 'a*b')):
+        write_nifti(tmp_path / 'in' / f'{name}.nii', voxels(number), np.diag([-1.0, -1, 1, 1]))
+    manifest = run(tmp_path / 'in', tmp_path / 'out', identity(side=6))
+    assert len(status(manifest)) == 2
+    made = sorted(np.asarray(nib.load(path).dataobj).sum() for path in (tmp_path / 'out').glob('*.nii.gz'))
+    assert made == sorted(2 * int(voxels(number).sum()) for number in (0, 1))
 
 
 def test_options_that_do_not_suit_the_network_are_refused(workdir, raw, tmp_path):

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from liver_jax.evaluation.score_volumes import mean, pool, score_volume
+from liver_jax.evaluation.score_volumes import pool, score_volume
+from liver_jax.metrics.volumetry import mean
 
 SPACING = (2.0, 1.0, 1.0)
 

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from liver_jax.evaluation.statistics import compare_paired, interval_of_mean, rank_biserial, wilcoxon_p
+from liver_jax.evaluation.statistics import (
+    compare_paired,
+    interval_of_mean,
+    interval_over_cases,
+    rank_biserial,
+    wilcoxon_p,
+)
 
 NAMES = ('U-Net', 'ResU-Net')
 
@@ -30,9 +36,38 @@ def test_interval_covers_the_truth_as_often_as_it_says():
     assert 0.89 <= np.mean([low <= 0.1 <= high for low, high in intervals]) <= 0.99
 
 
+def test_patients_with_more_scans_weigh_more_by_hand():
+    # One patient with three scans of Dice 1, one with a single scan of Dice 0: the mean over cases is 3/4. Draws of two
+    # patients have 1 (both the first), 3/4 or 0, with 1/4, 1/2 and 1/4: the interval of their means ends at 0 and 1,
+    # and a mean of patients' means would lie at 1/2.
+    sums, counts = np.array([[3.0, 0.0]]), np.array([[3.0, 1.0]])
+    assert interval_over_cases(sums, counts, 0) == (0, 1)
+    # Nine such pairs: weighted the interval holds 3/4, and lies above 1/2 for the most part.
+    low, high = interval_over_cases(np.tile(sums, 9), np.tile(counts, 9), 0)
+    unweighted = interval_of_mean(np.tile([1.0, 0.0], 9), 0)
+    assert low < 0.75 < high
+    assert (low, high) > unweighted
+    # A draw of 18 has 3k / (3k + 18 - k) with k of the first kind, k binomial: its 2.5 and 97.5 % quantiles by k.
+    ends = [3 * k / (18 + 2 * k) for k in (5, 13)]
+    assert (low, high) == pytest.approx(ends, abs=0.03)
+    assert interval_over_cases(np.array([[0.5, 1.0]]), np.array([[1.0, 2.0]]), 0) == (0.5, 0.5)
+    # A patient whose scans have no score has no part.
+    assert interval_over_cases(np.array([[3.0, 0.0, 0]]), np.array([[3.0, 1.0, 0]]), 0) == (0, 1)
+
+
+def test_runs_are_averaged_within_each_draw():
+    sums, counts = np.array([[2.0, 0.4], [1.0, 0.2]]), np.array([[2.0, 1.0], [2.0, 1.0]])
+    both = interval_over_cases(sums, counts, 0)
+    assert both == pytest.approx(interval_over_cases(sums.mean(0)[None], counts[:1], 0))
+
+
 def test_rank_biserial_by_hand():
     # Ranks of |.1|, |.2|, |.3| are 1, 2, 3; the negative one has rank 1: (5 - 1) / 6.
-    assert rank_biserial(np.array([-0.1, 0.2, 0.3, 0.0])) == pytest.approx(4 / 6)
+    assert rank_biserial(np.array([-0.1, 0.2, 0.3])) == pytest.approx(4 / 6)
+    # With a zero, which has rank 1, they are 2, 3, 4: (7 - 2) / 10.
+    assert rank_biserial(np.array([-0.1, 0.2, 0.3, 0.0])) == pytest.approx(5 / 10)
+    # One of five that differs: four zeros share the ranks 1 to 4, the fifth has 5 of 15 in all.
+    assert rank_biserial(np.array([0, 0, -0.1, 0, 0])) == pytest.approx(-5 / 15)
     assert rank_biserial(np.zeros(3)) == 0
     assert np.isnan(rank_biserial(np.zeros(0)))
 
@@ -73,6 +108,7 @@ def test_equal_networks_differ_by_nothing():
     assert result['verdict'].startswith('no significant difference: ')
     assert 'cannot' not in result['verdict']
     assert (result['low'], result['high'], result['p_value'], result['effect_size']) == (0, 0, 1, 0)
+    assert result['informative'] == 0
 
 
 @pytest.mark.parametrize('count', [0, 1])

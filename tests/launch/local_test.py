@@ -77,9 +77,8 @@ def reference(config, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ('processes', 'devices'),
-    [(2, 1), pytest.param(1, 2, marks=long), pytest.param(1, 4, marks=long), pytest.param(1, 8, marks=long), pytest.param(4, 1, marks=long),
-     pytest.param(2, 4, marks=long)],
-)  # fmt: skip
+    [(2, 1), *(pytest.param(*layout, marks=long) for layout in ((1, 2), (1, 4), (1, 8), (4, 1), (2, 4)))],
+)
 def test_the_numbers_are_the_same_for_any_layout(config, reference, tmp_path, processes, devices):
     code, log = train(processes, devices, config, tmp_path)
     assert code == 0, log

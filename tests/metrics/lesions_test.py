@@ -147,16 +147,17 @@ def test_diameters_by_hand():
     mask[0, 0, 0] = True  # one voxel: its longer side
     mask[2, 5:9, 4:7] = True
     mask[1, 5, 5] = True  # the same lesion, shorter there
-    found = pieces.longest_axial_diameters(pieces.find_lesions(mask), (5.0, 1.0, 0.5))
+    found, planes = pieces.longest_axial_diameters(pieces.find_lesions(mask), (5.0, 1.0, 0.5))
     # 4 rows of 1 mm, 3 columns of 0.5 mm: from the top face of a corner voxel to the bottom face of the other corner.
     assert sorted(found) == pytest.approx([1.0, np.hypot(4, 1)])
+    assert planes[np.argsort(found)].tolist() == [0, 2]
 
 
 @pytest.mark.parametrize('diameter', [6.0, 15.0, 31.0])
 def test_the_diameter_of_a_ball_is_right_to_a_voxel(diameter):
     z, y, x = (np.arange(64) * mm - 20 for mm in (2.0, 0.7, 0.7))
     ball = z[:, None, None] ** 2 + y[:, None] ** 2 + x**2 <= (diameter / 2) ** 2
-    found = pieces.longest_axial_diameters(pieces.find_lesions(ball), (2.0, 0.7, 0.7))
+    found, _ = pieces.longest_axial_diameters(pieces.find_lesions(ball), (2.0, 0.7, 0.7))
     assert found[0] == pytest.approx(diameter, abs=0.7)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.metrics import hausdorff_distance
 
-from liver_jax.metrics.surfaces import border, crop, element_scores, surface_scores
+from liver_jax.metrics.surfaces import border, element_scores, surface_scores
 
 SPACING = (2.5, 0.7, 0.9)
 
@@ -143,10 +143,3 @@ def test_space_around_the_masks_does_not_matter(seed):
     assert surface_scores(masks[0], masks[0], SPACING) == {
         'assd': 0, 'rmsd': 0, 'msd': 0, 'hd95': 0, 'nsd_1mm': 1, 'nsd_2mm': 1,
     }  # fmt: skip
-
-
-def test_crop_keeps_all_that_is_filled():
-    first, second = one_voxel(1, 2, 3), one_voxel(4, 2, 5)
-    assert [mask.shape for mask in crop(first, second)] == [(4, 1, 3)] * 2
-    assert [mask.sum() for mask in crop(first, second)] == [1, 1]
-    assert crop(np.zeros((3, 3, 3), bool))[0].shape == (1, 1, 1)

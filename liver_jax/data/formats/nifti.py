@@ -3,7 +3,7 @@
 import logging
 import os
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +28,23 @@ DEFLATE = 1032  # gzip cannot make a file smaller by more than this factor
 
 
 def read_nifti(path: Path) -> Raster:
-    """A NIfTI volume; its affine places it.
+    """A NIfTI volume; its affine places it. Further axes of length 1, which some tools write, are left out.
 
     Raises:
         UserError: unreadable, not three-dimensional, not of one number a voxel, or not as large as its header says.
     """
     try:
         image = nib.load(path)
-        shape, dtype = image.shape, image.get_data_dtype()
+        stored, dtype = image.shape, image.get_data_dtype()
     except PermissionError as error:
         raise UserError(f'{path}: no permission to read it; expected a readable file, see chmod') from error
     except UNREADABLE as error:
         raise UserError(f'{path}: not a readable NIfTI file ({_brief(error)}); download it again') from error
-    if not isinstance(image, nib.Nifti1Image) or len(shape) != 3 or min(shape) < 1:
-        raise UserError(f'{path}: an image of shape {times(shape)}; expected a NIfTI volume with three axes')
+    shape, more = stored[:3], int(np.prod(stored[3:], dtype=object))
+    if more > 1:
+        raise UserError(f'{path}: {more} volumes in one file (shape {times(stored)}); expected one, take them apart')
+    if not isinstance(image, nib.Nifti1Image) or len(shape) != 3 or min(stored) < 1:
+        raise UserError(f'{path}: an image of shape {times(stored)}; expected a NIfTI volume with three axes')
     if dtype.kind not in 'iuf':
         raise UserError(f'{path}: voxels of type {dtype}; expected one whole or real number each')
     file, promised = path.stat().st_size, int(np.prod(shape, dtype=object)) * dtype.itemsize
@@ -58,7 +61,7 @@ def read_nifti(path: Path) -> Raster:
             as_stored = (proxy.slope, proxy.inter) == (1, 0)  # int16 stays int16, the rest becomes float32
             for k in range(shape[2]):
                 try:
-                    plane = np.asarray(proxy[..., k])
+                    plane = np.asarray(proxy[(slice(None), slice(None), k, *(0 for _ in stored[3:]))])
                 except UNREADABLE as error:
                     raise UserError(
                         f'{path}: its voxels cannot be read ({_brief(error)}); download it again'
@@ -125,7 +128,7 @@ def _spacing_note(image: nib.Nifti1Image) -> tuple[str, ...]:
     return (f'its header gives {both[0]} mm beside an affine of {both[1]} mm; the affine is used',)
 
 
-def times(shape: tuple[int, ...]) -> str:
+def times(shape: Sequence[int]) -> str:
     """A shape as people write it."""
     return 'x'.join(map(str, shape))
 
