@@ -23,6 +23,7 @@ def main() -> NoReturn:
         stream.reconfigure(errors='replace')  # type: ignore[union-attr]  # a terminal may know only ASCII
     logging.basicConfig(level=logging.WARNING, format='%(message)s', stream=sys.stderr)
     logging.getLogger('liver_jax').setLevel(logging.INFO)
+    logging.getLogger('absl').setLevel(logging.ERROR)  # orbax: that a checkpoint to be read is read-only
     try:
         sys.exit(_main(sys.argv[1:]))
     except UserError as error:
