@@ -77,9 +77,11 @@ def reference(config, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ('processes', 'devices'),
-    [(2, 1), pytest.param(1, 2, marks=long), pytest.param(1, 4, marks=long), pytest.param(1, 8, marks=long), pytest.param(4, 1, marks=long),
-     pytest.param(2, 4, marks=long)],
-)  # fmt: skip
+    [
+        (2, 1),
+        *(pytest.param(*layout, marks=long) for layout in ((1, 2), (1, 4), (1, 8), (4, 1), (2, 4))),
+    ],
+)
 def test_the_numbers_are_the_same_for_any_layout(config, reference, tmp_path, processes, devices):
     code, log = train(processes, devices, config, tmp_path)
     assert code == 0, log
@@ -158,6 +160,7 @@ def test_an_error_of_all_is_told_once(config, reference, fault):
     assert 'failed first' not in log
 
 
+@long
 def test_a_signal_saves_in_all_processes(config, reference, tmp_path):
     code, log = train(2, 1, config, tmp_path, 'epoch 1 of 5', terminate)
     assert code == RESUME_CODE, log
