@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import numpy as np
-
 from liver_jax.errors import UserError
 
 Result = TypeVar('Result')
@@ -115,6 +113,7 @@ def in_all(holds: bool) -> bool:
     """Whether something holds in all processes."""
     if _Job.count == 1:
         return holds
+    import numpy as np
     from jax.experimental import multihost_utils
 
     return bool(np.all(multihost_utils.process_allgather(np.array(holds))))
@@ -125,6 +124,7 @@ def agreed(wish: int) -> int:
 
     Every process asks at the same points. JAX counts these and finds the next one that no process has passed.
     """
+    import numpy as np
     from jax.experimental import multihost_utils
 
     if wish and _Job.notify:
@@ -196,6 +196,7 @@ def _words(arguments: dict[str, Any]) -> str:
 
 def _share(error: BaseException | None) -> None:
     """Tell the others how it went in process 0, and what it has counted; in the others, raise what it raised."""
+    import numpy as np
     from jax.experimental import multihost_utils
 
     _barrier(
