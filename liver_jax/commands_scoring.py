@@ -66,7 +66,9 @@ def _predict(values: FlagValues) -> None:
     from liver_jax.evaluation.predict import check_all_done, predict
     from liver_jax.evaluation.segment import Options
 
-    options = Options(values.flips, _millilitres(values.min_ml), values.largest_component, values.probabilities)
+    options = Options(
+        values.flips, values.fitted, _millilitres(values.min_ml), values.largest_component, values.probabilities
+    )
     output = path_of(values.output)
     liver = path_of(values.liver_workdir) if values.liver_workdir else None
     manifest = predict(path_of(values.workdir), path_of(values.input), output, values.checkpoint, options, liver)
@@ -125,6 +127,7 @@ SCORING = {
             'checkpoint': Flag('best, latest or a step', 'best'),
             'liver_workdir': Flag('run folder of a second network, of the liver; tumour counts only within', ''),
             'flips': Flag('average over mirrored slices, as the network saw them in training', False),
+            'fitted': Flag('use the threshold and smallest lesion that `evaluate` fitted to validation', False),
             'min_ml': Flag('leave out pieces smaller than this many millilitres', '0'),
             'largest_component': Flag('keep the largest piece alone; for networks of the liver', False),
             'probabilities': Flag('write probabilities too (uint16 NIfTI with a slope)', False),

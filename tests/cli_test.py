@@ -36,6 +36,7 @@ COMMANDS = {
         '--checkpoint',
         '--liver_workdir',
         '--flips',
+        '--fitted',
         '--min_ml',
         '--largest_component',
         '--probabilities',

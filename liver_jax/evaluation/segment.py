@@ -5,6 +5,7 @@ A second network may look for the liver; tumour is then kept only within it.
 
 import dataclasses
 import hashlib
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,11 +36,12 @@ PROBABILITY_STEPS = 65535  # probabilities are stored as uint16: NIfTI knows no 
 class Options:
     """What is asked for beside labels.
 
-    `flips` averages over mirrored slices; pieces below `min_ml` millilitres are cleared, with `largest_component` all
-    but the largest; `probabilities` keeps them.
+    `flips` averages over mirrored slices; `fitted` takes threshold and smallest lesion from validation; pieces below
+    `min_ml` millilitres are cleared, with `largest_component` all but the largest; `probabilities` keeps them.
     """
 
     flips: bool = False
+    fitted: bool = False
     min_ml: float = 0.0
     largest_component: bool = False
     probabilities: bool = False
@@ -105,6 +107,9 @@ def load_setup(workdir: Path, checkpoint: str, options: Options, liver_workdir: 
         UserError: no such run or checkpoint, options that do not suit the network, a liver that is not seen whole.
     """
     network = _load(workdir, checkpoint, options.flips)
+    if options.fitted:
+        network, min_ml = _fitted(network, workdir)
+        options = dataclasses.replace(options, min_ml=options.min_ml or min_ml)
     if options.largest_component and network.target == 'tumor':
         raise UserError(
             f"--largest_component: data.target of {workdir} is 'tumor', and lesions are often several; "
@@ -182,6 +187,27 @@ def _load(workdir: Path, checkpoint: str, flips: bool) -> Network:
         'threshold': threshold,
     }
     return Network(make_predictor(run, flips), data.target, threshold, facts, _known(workdir))
+
+
+def _fitted(network: Network, workdir: Path) -> tuple[Network, float]:
+    """The network with the threshold that `evaluate` fitted to validation, and the smallest lesion in millilitres."""
+    file = workdir / 'evaluation' / 'test.json'
+    try:
+        results = json.loads(file.read_text())
+        step, fitted = results['step'], results['fitted']
+        threshold, min_mm3 = float(fitted['threshold']), float(fitted['min_mm3'] or 0)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(
+            f'--fitted: {file} has no threshold that was fitted to validation; make it with '
+            f'`liver-jax evaluate --workdir={workdir}`, with the slice store at hand'
+        ) from error
+    if step != network.facts['step']:
+        raise UserError(
+            f'--fitted: {file} is of step {step}, the checkpoint of step {network.facts["step"]}; expected the same, '
+            'evaluate that --checkpoint first'
+        )
+    facts = network.facts | {'threshold': threshold}
+    return dataclasses.replace(network, threshold=threshold, facts=facts), min_mm3 / 1000
 
 
 def _known(workdir: Path) -> dict[str, dict[str, str]]:

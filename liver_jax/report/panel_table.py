@@ -131,16 +131,16 @@ def _findings(results: Mapping[str, Any]) -> list[str]:
         if len(paired['mean_by_seed']) > 1:
             lines.append(f'{paired["of"]} by seed: {", ".join(f"{mean:+.4f}" for mean in paired["mean_by_seed"])}.')
     for model, found in results.get('patient_dice', {}).items():
-        lines.append(
-            f'{_name(model)}: {_number(found["mean"])} (95 % interval {_number(found["low"])} to '
-            f'{_number(found["high"])}, {found["patients"]} patients), {found["metric"]}.'
-        )
+        interval = f'95 % interval {_number(found["low"])} to {_number(found["high"])}, {found["patients"]} patients'
+        interval = interval if found['patients'] > 1 else 'no interval: one patient'
+        lines.append(f'{_name(model)}: {_number(found["mean"])} ({interval}), {found["metric"]}.')
     calibration = results.get('calibration', {})
     for model, found in ({results['model']: calibration} if 'bins' in calibration else calibration).items():
         scaled = found['with_temperature']
         after = f'; with temperature {found["temperature"]:.2f} from validation: ECE {_number(scaled["ece"])}'
         after = after if found['temperature'] == found['temperature'] else ''
-        lines.append(f'{_name(model)}: ECE {_number(found["ece"])}, Brier {_number(found["brier"])}{after}.')
+        liver = f' (in the liver {_number(found["in_liver"]["ece"])})' if 'in_liver' in found else ''
+        lines.append(f'{_name(model)}: ECE {_number(found["ece"])}{liver}, Brier {_number(found["brier"])}{after}.')
     return lines
 
 

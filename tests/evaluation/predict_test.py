@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -335,6 +336,22 @@ def test_names_that_are_the_same_once_cleaned_do_not_share_a_file(tmp_path):
     assert len(status(manifest)) == 2
     made = sorted(np.asarray(nib.load(path).dataobj).sum() for path in (tmp_path / 'out').glob('*.nii.gz'))
     assert made == sorted(2 * int(voxels(number).sum()) for number in (0, 1))
+
+
+def test_what_validation_fitted_is_used_if_it_is_of_this_checkpoint(workdir, raw, tmp_path):
+    copy = tmp_path / 'run'
+    shutil.copytree(workdir, copy)
+    with pytest.raises(UserError, match=r'--fitted: .*test.json has no threshold .*; make it with .liver-jax evaluate'):
+        load_setup(copy, 'best', Options(fitted=True), None)
+    results = evaluate_run(copy, 'best', 'test', None)
+    setup = load_setup(copy, 'best', Options(fitted=True), None)
+    assert setup.network.threshold == setup.describe()['network']['threshold'] == results['fitted']['threshold']
+    assert setup.options.min_ml == results['fitted']['min_mm3'] / 1000
+    assert load_setup(copy, 'best', Options(fitted=True, min_ml=7), None).options.min_ml == 7
+    file = copy / 'evaluation' / 'test.json'
+    file.write_text(json.dumps(json.loads(file.read_text()) | {'step': 1000}))
+    with pytest.raises(UserError, match='is of step 1000, the checkpoint of step'):
+        load_setup(copy, 'best', Options(fitted=True), None)
 
 
 def test_options_that_do_not_suit_the_network_are_refused(workdir, raw, tmp_path):

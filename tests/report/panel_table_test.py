@@ -68,6 +68,11 @@ def test_the_findings_are_said_in_words():
         assert 'ResU-Net: ECE 0.2000, Brier 0.3000.' in text
         assert 'target tumour. A note.' in text
     assert panel_markdown(RESULTS).endswith('- What the words mean.\n')
+    found = RESULTS['patient_dice']['unet'] | {'patients': 1, 'low': NAN, 'high': NAN}
+    pixels = RESULTS['calibration']['unet'] | {'in_liver': {'ece': 0.25}}
+    few = panel_markdown(RESULTS | {'patient_dice': {'unet': found}, 'calibration': {'unet': pixels}})
+    assert 'U-Net: 0.5000 (no interval: one patient), ' in few
+    assert 'U-Net: ECE 0.0123 (in the liver 0.2500), Brier' in few
 
 
 def test_markdown_tables_have_as_many_cells_in_every_row():
