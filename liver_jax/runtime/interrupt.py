@@ -111,11 +111,16 @@ def watch_signals(file: Path | None = None, hours: float = 0.0) -> Iterator[Stop
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+    heard = threading.Event()
+
+    def wait(*_: object) -> None:
+        heard.wait(1)  # where the main thread is in Python, it goes on when the signal is known of
+
+    before = {number: signal.signal(number, wait) for number in _SIGNALS}
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     outer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    thread = threading.Thread(target=_watch, args=(reader, stop), daemon=True)
+    thread = threading.Thread(target=_watch, args=(reader, stop, heard), daemon=True)
     thread.start()
     try:
         yield stop
@@ -129,11 +134,12 @@ def watch_signals(file: Path | None = None, hours: float = 0.0) -> Iterator[Stop
         os.close(writer)
 
 
-def _watch(reader: int, stop: StopRequest) -> None:
+def _watch(reader: int, stop: StopRequest, heard: threading.Event) -> None:
     """Hear of signals from the pipe that Python's C handler writes their numbers to, up to a zero."""
     while number := os.read(reader, 1)[0]:
         if number in _SIGNALS:
             stop.arrived(number)
+            heard.set()
 
 
 def _leave(code: int, message: str) -> NoReturn:

@@ -86,6 +86,19 @@ def draw_moments() -> list[list[tuple[str, int]]]:
     return [[next(deal) for _ in range(kills)] for kills in KILLS_OF_A_RUN]
 
 
+# The command with a clock that goes back by an hour whenever somebody looks at it.
+BACKWARDS = """
+import itertools
+import time
+
+now, looks = time.time(), itertools.count(1)
+time.time = lambda: now - 3600 * next(looks)
+
+from liver_jax.cli import main
+main()
+"""
+
+
 @pytest.fixture(scope='module')
 def config(config):
     """Six epochs of four steps; rows, checkpoints and epochs end at different steps."""
@@ -105,11 +118,32 @@ def test_a_run_that_is_killed_again_and_again_ends_like_an_unbroken_one(config, 
     workdir = tmp_path / 'run'
     for what, count in moments:
         program = [sys.executable, '-c', KILLED, what, str(count), *command('train', config, workdir)[3:]]
-        killed = subprocess.run(program, capture_output=True, text=True, timeout=120)
+        killed = subprocess.run(program, capture_output=True, text=True, timeout=300)
         assert killed.returncode == -signal.SIGKILL, f'{what} {count}: {killed.stderr}'
         assert 'Traceback' not in killed.stderr
         print(f'| {MOMENTS[what][0]}, {what} {count} | {last_step(workdir)} |')
     train(config, workdir)
+    check_same(workdir, unbroken)
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(config, unbroken, tmp_path):
+    workdir = tmp_path / 'run'
+    arguments = command('train', config, workdir)[3:]
+    program = [sys.executable, '-c', KILLED, 'validated', '2', *arguments]
+    assert subprocess.run(program, capture_output=True, timeout=300).returncode == -signal.SIGKILL
+    subprocess.run([sys.executable, '-c', BACKWARDS, *arguments], check=True, capture_output=True, timeout=300)
+    check_same(workdir, unbroken)
+
+
+def test_a_damaged_newest_checkpoint_costs_only_the_way_from_the_one_before(config, unbroken, tmp_path, caplog):
+    workdir = tmp_path / 'run'
+    program = [sys.executable, '-c', KILLED, 'step', '10', *command('train', config, workdir)[3:]]
+    assert subprocess.run(program, capture_output=True, timeout=300).returncode == -signal.SIGKILL
+    newest = last_step(workdir)
+    for file in (workdir / 'checkpoints' / str(newest) / 'optimizer' / 'ocdbt.process_0' / 'd').iterdir():
+        file.write_bytes(b'')
+    train(config, workdir)
+    assert f'checkpoints/{newest}: a damaged checkpoint' in caplog.text
     check_same(workdir, unbroken)
 
 
