@@ -15,7 +15,7 @@ from liver_jax.runtime.telemetry import read_history
 from liver_jax.training.loop import train
 from small_ct import command
 
-# The command as it is, which at the n-th time that it scores a slice or passes a step does something to itself.
+# The command as it is, which at the n-th time that it starts to score or passes a step does something to itself.
 STOPPED = """
 import itertools, os, signal, sys
 from pathlib import Path
@@ -34,7 +34,7 @@ def counted(function):
     return call
 
 if what == 'evaluation':
-    evaluate.ssim_masks = counted(evaluate.ssim_masks)
+    evaluate.eval_batches = counted(evaluate.eval_batches)
 else:
     Meter.add = counted(Meter.add)
 main()
@@ -67,7 +67,7 @@ def check_ends_alike(config, workdir, unbroken):
 
 
 def test_sigterm_in_validation_breaks_it_off_and_it_is_done_again(config, unbroken, tmp_path):
-    done = stopped(config, tmp_path / 'run', 'evaluation', 3)
+    done = stopped(config, tmp_path / 'run', 'evaluation', 1)
     assert done.returncode == RESUME_CODE
     assert 'stopped at step 4 of 12, saved in' in done.stderr
     assert not [row for row in read_history(tmp_path / 'run') if 'val/loss' in row]
@@ -77,7 +77,7 @@ def test_sigterm_in_validation_breaks_it_off_and_it_is_done_again(config, unbrok
 
 
 def test_a_stop_file_ends_with_an_evaluation_and_exit_code_0(config, unbroken, tmp_path):
-    done = stopped(dataclasses.replace(config), tmp_path / 'run', 'file', 1)
+    done = stopped(config, tmp_path / 'run', 'file', 1)
     assert done.returncode == 0
     assert f'({tmp_path}/run/stop was there and is removed); the same command goes on' in done.stderr
     assert not (tmp_path / 'run' / 'stop').exists()
@@ -87,7 +87,7 @@ def test_a_stop_file_ends_with_an_evaluation_and_exit_code_0(config, unbroken, t
 
 
 def test_a_time_budget_ends_alike(config, unbroken, tmp_path):
-    """A thousandth of a second is over at the first look, and at the next call too: then it is raised."""
+    """A few milliseconds are over before the first step; the next call has none."""
     brief = dataclasses.replace(config, train=dataclasses.replace(config.train, max_hours=1e-6))
     done = stopped(brief, tmp_path / 'run', 'never', 0)
     assert done.returncode == 0
