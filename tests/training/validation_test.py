@@ -56,5 +56,5 @@ def test_one_slice_without_a_number_is_told_with_its_row(config, monkeypatch):
 
     monkeypatch.setattr(Evaluator, 'run', with_a_gap)
     with pytest.raises(NotFinite, match='the validation loss is nan at step 7') as failure:
-        validation.run(init_state(recipe, 32, 0, mesh), 7, telemetry=None)
+        validation.run(init_state(recipe, 32, 0, mesh), 7, telemetry=None, stop=StopRequest())
     assert failure.value.rows == [split.rows['val'][2]]
