@@ -136,6 +136,7 @@ def flipped(file: Path) -> None:
     file.write_bytes(content)
 
 
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # coroutines that orbax leaves behind
 @pytest.mark.parametrize('damage', [missing, empty, torn, flipped])
 def test_no_damage_to_any_file_is_loaded(tmp_path, damage):
     """Whatever happens to one file of a checkpoint: it is read as it was saved, or the one before is taken."""
