@@ -6,6 +6,7 @@ import shutil
 import sys
 import textwrap
 import traceback
+from contextlib import nullcontext
 from typing import NoReturn
 
 from liver_jax import __version__
@@ -14,22 +15,26 @@ from liver_jax.commands import COMMANDS
 from liver_jax.config_fields import unknown_name
 from liver_jax.errors import UserError
 from liver_jax.runtime.distributed import end_together, is_first, place
-from liver_jax.runtime.interrupt import RESUME_CODE, Interrupted
+from liver_jax.runtime.interrupt import RESUME_CODE, Ended, Interrupted, watch_signals
 
 
 def main() -> NoReturn:
-    """Run a command. Exit codes: 0 done, 2 the user's to mend, 75 interrupted and saved (the same command goes on)."""
+    """Run a command. Exit codes: 0 done, or done for now (the stop file, train.max_hours); 2 the user's to mend; 75
+    interrupted and saved, the same command goes on.
+    """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors='replace')  # type: ignore[union-attr]  # a terminal may know only ASCII
     logging.basicConfig(level=logging.WARNING, format='%(message)s', stream=sys.stderr)
     logging.getLogger('liver_jax').setLevel(logging.INFO)
-    logging.getLogger('absl').setLevel(logging.ERROR)  # orbax: that a checkpoint to be read is read-only
+    logging.getLogger('absl').setLevel(logging.CRITICAL)  # orbax logs pages of what it raises and we tell in a line
     try:
         sys.exit(_main(sys.argv[1:]))
     except UserError as error:
         _end(2, f'liver-jax: {error}')
     except Interrupted as error:
         _end(RESUME_CODE, f'liver-jax: {error}; the same command goes on')
+    except Ended as error:
+        _end(0, f'liver-jax: {error}; the same command goes on')
     except BrokenPipeError:  # of `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -79,7 +84,9 @@ def _main(arguments: list[str]) -> int:
     if asks_help:
         show_help(name, COMMANDS[name])
         return 0
-    COMMANDS[name].run(parse_flags(name, COMMANDS[name], rest))
+    values = parse_flags(name, COMMANDS[name], rest)
+    with watch_signals() if COMMANDS[name].resumes else nullcontext():
+        COMMANDS[name].run(values)
     return 0
 
 

@@ -32,12 +32,16 @@ class Flag:
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command: a line of help, its flags by name, what it runs, the flag whose value may stand as a plain word."""
+    """A command: a line of help, its flags by name, what it runs, the flag whose value may stand as a plain word.
+
+    One that `resumes` goes on where SIGINT or SIGTERM stopped it.
+    """
 
     help: str
     flags: dict[str, Flag]
     run: Callable[[FlagValues], None]
     word: str = ''
+    resumes: bool = False
 
 
 WORKDIR = Flag('the run folder, such as runs/first')

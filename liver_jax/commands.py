@@ -167,7 +167,7 @@ COMMANDS = {
         },
         _prepare,
     ),
-    'train': Command('train one network', {'config': CONFIG, 'workdir': WORKDIR}, _train),
+    'train': Command('train one network', {'config': CONFIG, 'workdir': WORKDIR}, _train, resumes=True),
     **SCORING,
     'replay': Command(
         'compute the step of a flight record again, and show where a number that is not finite comes from',
@@ -179,6 +179,7 @@ COMMANDS = {
         'train both networks alike, score them, write table and pictures',
         {'config': CONFIG, 'workdir': WORKDIR},
         _compare,
+        resumes=True,
     ),
     'report': Command(
         'make one HTML page of a finished comparison or run, to read offline and to hand on',

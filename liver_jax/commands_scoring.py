@@ -101,6 +101,7 @@ SCORING = {
             'watch': Flag('beside training: score every new checkpoint (--split: val) until training has ended', False),
         },
         _evaluate,
+        resumes=True,
     ),
     'score': Command(
         'score NIfTI segmentations, whatever made them, by the LiTS scores and more; files are joined by number',
@@ -134,5 +135,6 @@ SCORING = {
             'json': Flag('write the manifest to this file, without a value to the terminal', '', bare='-'),
         },
         _predict,
+        resumes=True,
     ),
 }

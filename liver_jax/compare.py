@@ -31,6 +31,7 @@ from liver_jax.report.reliability import draw_reliability
 from liver_jax.report.tables import comparison_markdown, comparison_text
 from liver_jax.report.volume_table import volumes_markdown, volumes_text
 from liver_jax.runtime.distributed import on_first
+from liver_jax.runtime.interrupt import watch_signals
 from liver_jax.runtime.run_folder import open_run, write_json
 from liver_jax.runtime.telemetry import read_history
 
@@ -46,6 +47,10 @@ def compare(config: Config, workdir: Path, width: int) -> str:
     several seeds or folds each pair has such a folder of its own, and `workdir` has all of them together. A finished
     network is not trained again, a broken-off one goes on. Of several processes all train, and process 0 does the rest;
     the others return an empty text.
+
+    Raises:
+        UserError: volumes, a store, split or run folder that does not fit the config; a non-finite loss.
+        Interrupted, Ended: as `train`; of the comparison nothing is written then.
     """
     on_first(lambda: _prepare(config))
     store = open_store(config, with_volumes=True)
@@ -58,12 +63,13 @@ def compare(config: Config, workdir: Path, width: int) -> str:
     if note:
         log.info('%s', note)
     outcomes: list[list[Outcome]] = [[] for _ in pairs]
-    for number, seed in enumerate(pairs):
-        for pair in seed:
-            train_pair(pair, store)
-            outcome = on_first(partial(_score, pair, workdir, store, scans, note))
-            if outcome:
-                outcomes[number].append(outcome)
+    with watch_signals(workdir / 'stop', config.train.max_hours) as stop:
+        for number, seed in enumerate(pairs):
+            for pair in seed:
+                train_pair(pair, store, stop)
+                outcome = on_first(partial(_score, pair, workdir, store, scans, note))
+                if outcome:
+                    outcomes[number].append(outcome)
     return on_first(lambda: _conclude(config, workdir, store, outcomes, note, width)) or ''
 
 

@@ -62,12 +62,14 @@ class OptimConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Length of training, early stopping, logging."""
+    """Length of training, early stopping, logging, saving."""
 
     batch_size: int
     accumulate: int
     epochs: int
     log_every_steps: int
+    save_every_steps: int
+    max_hours: float
     monitor: str
     patience: int
     min_delta: float
@@ -78,6 +80,9 @@ class TrainConfig:
         for name in ('batch_size', 'accumulate', 'epochs', 'log_every_steps', 'patience'):
             value = getattr(self, name)
             check(f'train.{name}', value, value >= 1, 'one or more')
+        for name in ('save_every_steps', 'max_hours'):
+            value = getattr(self, name)
+            check(f'train.{name}', value, value >= 0, 'zero (none) or more')
         whole = self.batch_size % self.accumulate == 0
         check('train.accumulate', self.accumulate, whole, f'a divisor of train.batch_size, {self.batch_size}')
         check('train.monitor', self.monitor, self.monitor in MONITORS, f'one of {", ".join(MONITORS)}')

@@ -63,10 +63,14 @@ def locked(folder: Path, shared: bool = False) -> Iterator[None]:
     Several may hold it `shared` at once, but not beside one that does not share.
 
     Raises:
-        UserError: another process holds it; names its process number.
+        UserError: another process holds it, which is named; or nothing can be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / '.lock', 'a+') as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / '.lock', 'a+')  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise UserError(f'{folder}: cannot write there ({error.strerror}); expected a folder to write to') from error
+    with file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -22,8 +22,10 @@ from liver_jax.evaluation.scans import make_part
 from liver_jax.evaluation.scores import ImageScores
 from liver_jax.evaluation.volumes import make_predictor
 from liver_jax.runtime.distributed import first_before_others
+from liver_jax.runtime.interrupt import StopRequest
 from liver_jax.runtime.run_folder import pair_folder, write_json
-from liver_jax.training.loop import model_line, train
+from liver_jax.training.announcement import model_line
+from liver_jax.training.loop import train
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +60,15 @@ def plan_pairs(config: Config, workdir: Path) -> list[list[Pair]]:
     return [[_pair(config, workdir, seed, fold) for fold in range(max(config.compare.folds, 1))] for seed in seeds]
 
 
-def train_pair(pair: Pair, store: SliceStore) -> None:
-    """Train what is not trained yet, in all processes of the job."""
+def train_pair(pair: Pair, store: SliceStore, stop: StopRequest) -> None:
+    """Train what is not trained yet, in all processes of the job, until a `stop` is asked for."""
     with first_before_others():
         split = load_or_make_split(pair.folder / 'split.json', store, pair.config.split)
         for name, config in pair.networks.items():
             _share_split(split, pair.folder / name / 'split.json')
             log.info('%s', model_line(config))
     for name, config in pair.networks.items():
-        train(config, pair.folder / name)
+        train(config, pair.folder / name, stop)
 
 
 def score_pair(pair: Pair, store: SliceStore, scans: dict[str, Case] | None, note: str) -> Outcome:

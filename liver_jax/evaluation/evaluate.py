@@ -18,6 +18,7 @@ from liver_jax.evaluation.scores import ImageScores
 from liver_jax.metrics.losses import LossFn, binary_cross_entropy
 from liver_jax.metrics.overlap import Counts, count_pixels
 from liver_jax.metrics.ssim import ssim_masks
+from liver_jax.runtime.interrupt import Interrupted, StopRequest, Wish
 from liver_jax.runtime.mesh import batch_sharding, check_divisible, put_whole, replicated
 
 HALF = 128  # of 0..255: a pixel at least half covered belongs to the reference mask
@@ -49,11 +50,14 @@ class Evaluator:
             out_shardings=replicated(mesh),  # so that every process has the numbers of the whole batch
         )
 
-    def run(self, variables: Variables) -> ImageScores:
-        """Scores of every row."""
+    def run(self, variables: Variables, stop: StopRequest | None = None) -> ImageScores:
+        """Scores of every row; raises Interrupted at the batch before which a signal asked for a `stop`."""
         counts, losses, ssim = [], [], []
         with ThreadPoolExecutor() as pool:
             for outputs, references, valid in self._outputs(variables):
+                if stop and stop.reached() == Wish.INTERRUPT:
+                    pool.shutdown(cancel_futures=True)
+                    raise Interrupted('scoring was broken off')
                 counts.append(np.stack(outputs['counts'], axis=-1)[valid])
                 losses.append(outputs['loss'][valid])
                 pairs = zip(outputs['prediction'][valid], references[valid], strict=True)

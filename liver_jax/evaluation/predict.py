@@ -107,7 +107,9 @@ def _attempt(case: Case, title: str, output: Path, setup: Setup, stop: StopReque
                 for path in (_record(output, case.name), *_paths(output, case.name)):
                     path.unlink(missing_ok=True)
             scan = open_scan(case, setup.network.predictor.window)
-            record = _write(scan, segment(scan, setup, stop, title), output, setup)
+            made = segment(scan, setup, stop, title)
+            stop.hold()  # a finished scan shall have its manifest
+            record = _write(scan, made, output, setup)
     except Interrupted:
         raise
     except Exception as error:  # the other scans of a night's batch shall not wait for this one

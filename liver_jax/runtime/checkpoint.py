@@ -11,18 +11,17 @@ import json
 import logging
 import shutil
 import sys
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from liver_jax.errors import UserError
 from liver_jax.files import write_atomically
+from liver_jax.runtime.checksums import checksum, sealed
 from liver_jax.runtime.distributed import first_before_others, in_all, is_first, place
 
 log = logging.getLogger(__name__)
@@ -65,15 +64,15 @@ class Checkpoints:
         self.wait()
         if step in self._manager.all_steps():
             if is_first():
-                write_atomically(self._folder / str(step) / 'progress' / 'metadata', json.dumps(_sealed(progress)))
+                write_atomically(self._folder / str(step) / 'progress' / 'metadata', json.dumps(sealed(progress)))
             return
         self._keep.best[step] = progress['best_step']
-        sums = {'model': _checksum(model), 'optimizer': _checksum(optimizer)}
+        sums = {'model': checksum(model), 'optimizer': checksum(optimizer)}
         items = ocp.args.Composite(
             model=ocp.args.StandardSave(model),
             optimizer=ocp.args.StandardSave(optimizer),
-            progress=ocp.args.JsonSave(_sealed(progress)),
-            about=ocp.args.JsonSave(_sealed({**(about or {}), 'checksums': sums})),
+            progress=ocp.args.JsonSave(sealed(progress)),
+            about=ocp.args.JsonSave(sealed({**(about or {}), 'checksums': sums})),
         )
         try:
             self._manager.save(step, args=items)
@@ -227,7 +226,7 @@ class Checkpoints:
         restored = self._read(step, **items)
         expected = self.about(step)['checksums']
         for name in items:
-            if _checksum(restored[name]) != expected[name]:
+            if checksum(restored[name]) != expected[name]:
                 raise self._damaged(step, f'{name} is not what was saved')
         return restored
 
@@ -242,7 +241,7 @@ class Checkpoints:
     def _json(self, step: int, item: str) -> dict[str, Any]:
         values = dict(self._read(step, **{item: ocp.args.JsonRestore()})[item])
         seal = values.pop('crc32', None)
-        if _sealed(values)['crc32'] != seal:
+        if sealed(values)['crc32'] != seal:
             raise self._damaged(step, f'{item} is not what was saved')
         return values
 
@@ -277,28 +276,8 @@ class _NewestAndBest(checkpoint_managers.PreservationPolicy):
         return [info.step in kept for info in checkpoints]
 
 
-def _sealed(values: dict[str, Any]) -> dict[str, Any]:
-    """With a checksum of itself."""
-    return {**values, 'crc32': zlib.crc32(json.dumps(values).encode())}
-
-
 def _clear_up() -> None:
     """Orbax leaves the coroutines of a failed read to the garbage collector, which complains of them on stderr."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     gc.collect()
     sys.unraisablehook = hook
-
-
-def _checksum(tree: Tree) -> int:
-    return int(jax.device_get(_sum_words(jax.tree.leaves(tree))))
-
-
-@jax.jit
-def _sum_words(leaves: list[jax.Array]) -> jax.Array:
-    """The bits of all arrays, summed as uint32 that wrap around: the same on any number of devices."""
-    words = {1: jnp.uint8, 2: jnp.uint16}
-    total = jnp.uint32(0)
-    for leaf in leaves:
-        bits = jax.lax.bitcast_convert_type(leaf, words.get(leaf.dtype.itemsize, jnp.uint32))
-        total += bits.astype(jnp.uint32).sum(dtype=jnp.uint32)
-    return total

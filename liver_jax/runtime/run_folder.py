@@ -14,7 +14,8 @@ from liver_jax.files import write_atomically
 # and more seeds leave the pairs of networks that are there as they are.)
 _FREE = (
     'data.raw', 'data.images:', 'data.labels', 'data.store', 'data.workers', 'data.memory_gb', 'data.case_seconds',
-    'data.placement', 'model.remat', 'train.log_every_steps', 'eval.batch_size', 'compare.seeds:',
+    'data.placement', 'model.remat', 'train.log_every_steps', 'train.save_every_steps',
+    'train.max_hours', 'eval.batch_size', 'compare.seeds:',
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The training run: evaluate -> save -> next batch -> step -> log, in this order, until it stops or ends.
+"""The training run: evaluate -> save -> stop? -> next batch -> step -> log, in this order, until it stops or ends.
 
 The order matters: a checkpoint at step n holds the state and stream position before step n, together with every
 validation up to there, so a run that goes on from it repeats nothing and skips nothing.
@@ -9,6 +9,7 @@ import logging
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -21,15 +22,16 @@ from liver_jax.data.stream import steps_per_epoch
 from liver_jax.errors import UserError
 from liver_jax.evaluation.run import open_store
 from liver_jax.files import locked
-from liver_jax.models import DISPLAY_NAMES, build_model, describe_model
+from liver_jax.models import DISPLAY_NAMES
 from liver_jax.runtime.checkpoint import Checkpoints, abstract
 from liver_jax.runtime.determinism import check_determinism
-from liver_jax.runtime.distributed import first_before_others, is_first
+from liver_jax.runtime.distributed import first_before_others, is_first, place
 from liver_jax.runtime.environment import describe_environment, environment_changes
-from liver_jax.runtime.interrupt import Interrupted, StopRequest, watch_signals
+from liver_jax.runtime.interrupt import Ended, Interrupted, StopRequest, Wish, watch_signals
 from liver_jax.runtime.mesh import check_divisible, make_mesh, put_whole, replicated
 from liver_jax.runtime.run_folder import check_trained_with, open_run
 from liver_jax.runtime.telemetry import Telemetry
+from liver_jax.training.announcement import announce
 from liver_jax.training.display import Display
 from liver_jax.training.early_stopping import EarlyStopping
 from liver_jax.training.feed import Feed
@@ -44,35 +46,40 @@ from liver_jax.training.validation import Validation
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, workdir: Path) -> Path:
+def train(config: Config, workdir: Path, stop: StopRequest | None = None) -> Path:
     """Train one network in `workdir`, or go on with it; a finished run is left as it is. Returns `workdir`.
+
+    Without a `stop` of the caller's, the run obeys signals, the file WORKDIR/stop and `train.max_hours`.
 
     Raises:
         UserError: a store, split or run folder that does not fit the config, or a non-finite loss.
         Interrupted: Ctrl-C or SIGTERM; everything is saved and the same call goes on.
+        Ended: the stop file or the time budget; everything is evaluated and saved, and the same call goes on.
     """
-    with watch_signals() as stop:
-        if config.train.deterministic:
-            check_determinism()
-        mesh = make_mesh()
-        check_divisible('train.batch_size', config.train.batch_size, mesh, config.train.accumulate)
-        check_divisible('eval.batch_size', config.eval.batch_size, mesh)
-        store = open_store(config, with_volumes=True)
-        make_split(store, config.split)  # before the run folder is made: what cannot be split leaves nothing behind
-        with ExitStack() as stack:
-            with first_before_others():
-                if is_first():
-                    open_run(workdir, config)
-                split = load_or_make_split(workdir / 'split.json', store, config.split)
-                if is_first():
-                    stack.enter_context(locked(workdir))
-            _announce(config, split, mesh.size)
-            checkpoints = stack.enter_context(Checkpoints(workdir / 'checkpoints'))
-            run = _Run(config, workdir, store, split, mesh, checkpoints, stop)
-            if run.finished:
-                log.info('%s: already finished at step %d', workdir, run.step)
-            else:
-                run.to_the_end()
+    if stop is None:
+        with watch_signals(workdir / 'stop', config.train.max_hours) as stop:
+            return train(config, workdir, stop)
+    if config.train.deterministic:
+        check_determinism()
+    mesh = make_mesh()
+    check_divisible('train.batch_size', config.train.batch_size, mesh, config.train.accumulate)
+    check_divisible('eval.batch_size', config.eval.batch_size, mesh)
+    store = open_store(config, with_volumes=True)
+    make_split(store, config.split)  # before the run folder is made: what cannot be split leaves nothing behind
+    with ExitStack() as stack:
+        with first_before_others():
+            if is_first():
+                open_run(workdir, config)
+            split = load_or_make_split(workdir / 'split.json', store, config.split)
+            if is_first():
+                stack.enter_context(locked(workdir))
+        announce(config, split, mesh.size)
+        checkpoints = stack.enter_context(Checkpoints(workdir / 'checkpoints'))
+        run = _Run(config, workdir, store, split, mesh, checkpoints, stop)
+        if run.finished:
+            log.info('%s: already finished at step %d', workdir, run.step)
+        else:
+            run.to_the_end()
     return workdir
 
 
@@ -100,7 +107,7 @@ class _Run:
         fresh = EarlyStopping(config.train.patience, config.train.min_delta)
         self.progress = self.fresh = Progress({'next_index': 0}, fresh, split.digest)
         self.about = {'config': dataclasses.asdict(config), 'environment': describe_environment()}
-        self.step = 0
+        self.step = self.started = 0
         checkpoints.newest(self._continue)
 
     def _continue(self, step: int) -> None:
@@ -121,6 +128,9 @@ class _Run:
         feed = Feed(self.config, self.store, self.split.rows['train'], self.mesh, self.total)
         log.info('compiling; with an empty cache this takes up to a minute')
         state, metrics = self._initial_state(), None
+        self.started = self.step
+        if place()[1] > 1:
+            self.stop.hold()  # processes stop together, at a safe point
         feed.set_state(self.progress.position)
         meter, validated = Meter(self.progress.losses), self.progress.validated == self.step
         with (
@@ -131,22 +141,27 @@ class _Run:
                 while True:
                     if self.step and self.step % self.epoch_steps == 0 and self.progress.validated != self.step:
                         self._log(display, meter, feed)
-                        display.validated(self._validate(state, telemetry))
-                        self._save(state, feed, meter)
-                        meter.restart()
-                        self._warn_of_waiting(feed)
-                    if self.finished:
-                        break
-                    if self.stop.reached():
+                        seconds = self._validate(state, telemetry)
+                        if seconds is not None:
+                            display.validated(seconds)
+                            self._save(state, feed, meter)
+                            meter.restart()
+                            self._warn_of_waiting(feed)
+                    elif self._save_due:
                         self._log(display, meter, feed)
                         self._save(state, feed, meter)
-                        raise Interrupted(f'stopped at step {self.step} of {self.total}, saved in {self.workdir}')
+                    if self.finished:
+                        break
+                    if wish := self.stop.reached():
+                        self._log(display, meter, feed)
+                        self._end(wish, state, telemetry, feed, meter)
                     with jax.transfer_guard('disallow'):
                         batch = feed.next_batch(metrics['loss'] if metrics else None)
                         state, metrics = self.step_fn(state, batch)
                     if self.step % self.config.train.log_every_steps == 0:
                         self._log(display, meter, feed)
                     self.step += 1
+                    self.stop.hold()  # now there is something to save
                     meter.add(self.step, metrics)
                     display.advance()
             except NotFinite as bad:
@@ -155,6 +170,8 @@ class _Run:
                 raise self._not_finite(bad, held, feed) from bad
             finally:
                 feed.close()
+        self._check_saved()
+        self.stop.release()
         reason = 'no improvement' if self.progress.stopping.should_stop else 'all epochs done'
         log.info('finished at step %d (%s); best step %s', self.step, reason, self.progress.best_step)
 
@@ -183,18 +200,27 @@ class _Run:
         count = put_whole(np.array(step, np.int32), replicated(self.mesh))
         return join_state(count, variables, unscored)
 
-    def _validate(self, state: TrainState, telemetry: Telemetry) -> float:
-        """Score the validation slices; decide on best and stopping. Returns the seconds it took."""
+    def _validate(self, state: TrainState, telemetry: Telemetry) -> float | None:
+        """Score the validation slices; decide on best and stopping. Seconds it took; None if a signal broke it off."""
         started = time.monotonic()
-        summary = self.validation.run(state, self.step, telemetry)
-        self.progress = self.progress.after(self.step, self.validation.monitored(summary))
+        try:
+            summary = self.validation.run(state, self.step, telemetry, self.stop)
+        except Interrupted:
+            return None
+        at_end = self.step % self.epoch_steps == 0
+        self.progress = self.progress.after(self.step, self.validation.monitored(summary), at_end)
         log.info(
             '%s epoch %d of %d, step %d: val loss %.4f, Dice %.4f per image, %.4f pooled%s',
-            DISPLAY_NAMES[self.config.model.name], self.step // self.epoch_steps, self.config.train.epochs, self.step,
-            summary['loss'], summary['dice_image'], summary['dice_pooled'],
+            DISPLAY_NAMES[self.config.model.name], -(-self.step // self.epoch_steps), self.config.train.epochs,
+            self.step, summary['loss'], summary['dice_image'], summary['dice_pooled'],
             ' (best)' if self.progress.best_step == self.step else f' (best at step {self.progress.best_step})',
         )  # fmt: skip
         return time.monotonic() - started
+
+    @property
+    def _save_due(self) -> bool:
+        every = self.config.train.save_every_steps
+        return bool(every) and self.step > self.started and self.step % every == 0
 
     def _save(self, state: TrainState, feed: Feed, meter: Meter) -> None:
         meter.fetch()  # raises where a number was not finite: such a state is never saved
@@ -202,6 +228,26 @@ class _Run:
             self.progress, position=feed.get_state(), losses=meter.losses, finished=self.finished
         )
         self.checkpoints.save(self.step, state.variables, state.unscored, self.progress.to_json(), self.about)
+
+    def _end(self, wish: Wish, state: TrainState, telemetry: Telemetry, feed: Feed, meter: Meter) -> NoReturn:
+        """End early, as was asked: saved and, unless a signal hurries, evaluated, so that a best step is known."""
+        if self.step > self.started:
+            if wish == Wish.END and self.progress.validated != self.step and self._validate(state, telemetry) is None:
+                wish = Wish.INTERRUPT
+            self._save(state, feed, meter)
+        saved = f'saved in {self.workdir}' if self.checkpoints.wait() else 'which could not be saved'
+        where = f'at step {self.step} of {self.total}, {saved}'
+        if wish == Wish.INTERRUPT:
+            raise Interrupted(f'stopped {where}')
+        self.stop.obeyed()
+        raise Ended(f'ended {where} ({self.stop.reason})')
+
+    def _check_saved(self) -> None:
+        if not self.checkpoints.wait():
+            raise UserError(
+                f'{self.workdir}: trained, but the last checkpoint could not be saved; expected room for one, make it '
+                'and start the same command again'
+            )
 
     def _log(self, display: Display, meter: Meter, feed: Feed) -> None:
         """Fetch what the device has reported up to `self.step`, and write a row if one is due."""
@@ -245,18 +291,3 @@ class _Run:
         feed.waiting.restart()
         if warning := feed.waiting.warning():
             log.warning('%s', warning)
-
-
-def model_line(config: Config) -> str:
-    """The network with its number of parameters and FLOPs, for the log."""
-    model = describe_model(build_model(config.model), config.data.image_size)
-    name, parameters = DISPLAY_NAMES[config.model.name], model['parameters'] / 1e6
-    return f'{name}: {parameters:.2f} M parameters, {model["gflops"]:.2f} GFLOPs per slice (forward)'
-
-
-def _announce(config: Config, split: Split, devices: int) -> None:
-    log.info('%s; target %s; %d device(s)', model_line(config), config.data.target, devices)
-    parts = ', '.join(f'{part} {numbers["slices"]}' for part, numbers in split.counts.items())
-    log.info('%s; slices: %s', split.certificate['sentence'], parts)
-    if split.warning:
-        log.warning('%s', split.warning)

@@ -20,9 +20,12 @@ class Progress:
     finished: bool = False  # nothing is left to train or validate
     losses: list[float] = dataclasses.field(default_factory=list)  # of the steps since the last logged one
 
-    def after(self, step: int, score: float) -> 'Progress':
-        """After validation at `step`. The best is the highest score, the earlier of equals; NaN never is."""
-        stopping = self.stopping.update(score)
+    def after(self, step: int, score: float, epoch: bool = True) -> 'Progress':
+        """After validation at `step`. The best is the highest score, the earlier of equals; NaN never is.
+
+        Early stopping counts epochs: a validation elsewhere is none.
+        """
+        stopping = self.stopping.update(score) if epoch else self.stopping
         if math.isnan(score) or (self.best_score is not None and score <= self.best_score):
             return dataclasses.replace(self, stopping=stopping, validated=step)
         return dataclasses.replace(self, stopping=stopping, validated=step, best_step=step, best_score=score)

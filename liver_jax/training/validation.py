@@ -10,6 +10,7 @@ from liver_jax.data.store import SliceStore
 from liver_jax.evaluation.evaluate import HALF, Evaluator
 from liver_jax.evaluation.scores import summarise
 from liver_jax.metrics.losses import make_loss
+from liver_jax.runtime.interrupt import StopRequest
 from liver_jax.runtime.telemetry import Telemetry
 from liver_jax.training.meter import NotFinite
 from liver_jax.training.overlay import overlay
@@ -32,9 +33,14 @@ class Validation:
         self._all = Evaluator(model, store, rows, target, config.eval, mesh, make_loss(config.loss))
         self._previews = Evaluator(model, store, self._shown, target, config.eval, mesh)
 
-    def run(self, state: TrainState, step: int, telemetry: Telemetry) -> dict[str, float]:
-        """The summary of the scores, logged at `step`; raises NotFinite when the loss of a slice is not."""
-        scores = self._all.run(state.variables)
+    def run(self, state: TrainState, step: int, telemetry: Telemetry, stop: StopRequest) -> dict[str, float]:
+        """The summary of the scores, logged at `step`.
+
+        Raises:
+            NotFinite: the loss of a slice is not.
+            Interrupted: a signal asked for a `stop`; nothing is logged.
+        """
+        scores = self._all.run(state.variables, stop)
         if len(bad := scores.not_finite):
             rows = self._rows[bad[: self._config.eval.batch_size]]
             raise NotFinite('validation loss', float(np.asarray(scores.loss)[bad[0]]), step, rows.tolist())

@@ -1,6 +1,9 @@
 """Checkpoints: the newest two and the best are kept, a torn or damaged one is never loaded, restoring is exact."""
 
+import logging
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import jax
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 
 from liver_jax.errors import UserError
+from liver_jax.files import Appended
 from liver_jax.runtime.checkpoint import Checkpoints, abstract
 from liver_jax.runtime.mesh import make_mesh, replicated
 
@@ -132,6 +136,7 @@ def flipped(file: Path) -> None:
     file.write_bytes(content)
 
 
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # coroutines that orbax leaves behind
 @pytest.mark.parametrize('damage', [missing, empty, torn, flipped])
 def test_no_damage_to_any_file_is_loaded(tmp_path, damage):
     """Whatever happens to one file of a checkpoint: it is read as it was saved, or the one before is taken."""
@@ -188,3 +193,46 @@ def test_another_network_is_not_taken_for_damage(tmp_path):
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match='of another network'):
         checkpoints.newest(lambda step: checkpoints.restore(step, other, other))
     assert (tmp_path / '1').is_dir()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 16 MB."""
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', str(tmp_path)], check=True)
+    yield tmp_path
+    subprocess.run(['umount', str(tmp_path)], check=True)
+
+
+def test_a_full_disk_costs_a_checkpoint_and_no_more(small_disk, caplog):
+    noise = jax.device_put({'w': jax.random.normal(jax.random.key(0), (500, 1000))}, replicated(make_mesh()))
+    like = abstract(noise, replicated(make_mesh()))
+    logging.getLogger('absl').setLevel(logging.CRITICAL)
+    with Checkpoints(small_disk / 'run') as checkpoints:
+        checkpoints.save(1, noise, noise, {'best_step': 1}, {})
+        assert checkpoints.wait()
+        (small_disk / 'ballast').write_bytes(bytes(11_000_000))
+        checkpoints.save(2, noise, noise, {'best_step': 1}, {})
+        assert not checkpoints.wait()
+        assert 'a checkpoint could not be saved (No space left on device); going on without it' in caplog.text
+        assert [path.name for path in (small_disk / 'run').iterdir()] == ['1']
+        jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(1, like, like), jax.device_get((noise, noise)))
+        (small_disk / 'ballast').unlink()
+        checkpoints.save(3, noise, noise, {'best_step': 1}, {})
+        assert checkpoints.wait()
+        assert checkpoints.steps() == [1, 3]
+
+
+def test_what_a_full_disk_refuses_of_a_log_is_written_later(small_disk, caplog):
+    log = Appended(small_disk / 'rows')
+    log.write(b'first\n')
+    room = os.statvfs(small_disk)
+    (small_disk / 'ballast').write_bytes(bytes(room.f_bavail * room.f_frsize))
+    many = b'x' * 8000 + b'\n'
+    for _ in range(2):
+        log.write(many)
+        assert (small_disk / 'rows').read_bytes() == b'first\n'  # no half records
+    assert caplog.text.count('No space left on device; what is to be written there waits') == 1
+    (small_disk / 'ballast').unlink()
+    log.write(b'last\n')
+    log.close()
+    assert (small_disk / 'rows').read_bytes() == b'first\n' + 2 * many + b'last\n'

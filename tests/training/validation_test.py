@@ -13,6 +13,7 @@ from liver_jax.evaluation.evaluate import Evaluator
 from liver_jax.evaluation.run import Run
 from liver_jax.evaluation.scores import summarise
 from liver_jax.metrics.losses import dice
+from liver_jax.runtime.interrupt import StopRequest
 from liver_jax.runtime.mesh import make_mesh
 from liver_jax.runtime.telemetry import Telemetry
 from liver_jax.training.meter import NotFinite
@@ -35,7 +36,7 @@ def test_its_loss_is_the_mean_over_slices_of_the_loss_trained_with(config, tmp_p
 
     validation = Validation(recipe.model, config, store, split, mesh)
     with Telemetry(tmp_path, 0) as telemetry:
-        summary = validation.run(state, 0, telemetry)
+        summary = validation.run(state, 0, telemetry, StopRequest())
     assert summary['loss'] == pytest.approx(expected, abs=1e-5)
     assert validation.monitored(summary) == -summary['loss']
 
@@ -55,5 +56,5 @@ def test_one_slice_without_a_number_is_told_with_its_row(config, monkeypatch):
 
     monkeypatch.setattr(Evaluator, 'run', with_a_gap)
     with pytest.raises(NotFinite, match='the validation loss is nan at step 7') as failure:
-        validation.run(init_state(recipe, 32, 0, mesh), 7, telemetry=None)
+        validation.run(init_state(recipe, 32, 0, mesh), 7, telemetry=None, stop=StopRequest())
     assert failure.value.rows == [split.rows['val'][2]]
