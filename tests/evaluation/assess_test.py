@@ -20,6 +20,7 @@ from liver_jax.evaluation.results import describe_one
 from liver_jax.evaluation.scans import find_scans, make_part
 from liver_jax.evaluation.score_volumes import score_volume
 from liver_jax.evaluation.scores import ImageScores, case_scores
+from liver_jax.evaluation.statistics import interval_of_mean, interval_over_cases
 from liver_jax.evaluation.summary import summarise_assessments
 from liver_jax.evaluation.volumes import Predictor
 from liver_jax.metrics.overlap import Counts
@@ -173,6 +174,25 @@ def test_one_network_on_its_own_has_no_trace_of_the_other(config):
     assert set(found['baselines']) == {'all_zero', 'whole_liver', 'hu_threshold'}
 
 
+def test_the_interval_beside_the_mean_over_cases_is_about_that_mean(config):
+    """Four patients with a case each of some Dice, four with two cases each of Dice 0."""
+    _, one = assessed(config)
+    found = one.scores['unet']
+    nothing = Counts(0 * found.counts.tp, found.counts.fp, found.counts.fn + found.counts.tp, found.counts.tn)
+    folds = []
+    for case, patient in [*((f'a{n}', f'a{n}') for n in range(4)), *((f'b{n}', f'b{n // 2}') for n in range(8))]:
+        slices = [dataclasses.replace(row, case=case, patient=patient) for row in found.slices]
+        counts = found.counts if patient[0] == 'a' else nothing
+        scores = {'unet': dataclasses.replace(found, slices=slices, counts=counts), 'resunet': one.scores['resunet']}
+        folds.append(dataclasses.replace(one, scores=scores))
+    low, high = summarise_assessments([folds], '', seed=0)['intervals']['unet']['dice_case']
+    dice = case_scores(found)[0]['dice']
+    expected = interval_over_cases(np.array([[dice] * 4 + [0] * 4]), np.array([[1] * 4 + [2] * 4]), 0)
+    assert (low, high) == pytest.approx(expected)
+    assert low < dice * 4 / 12 < high < dice
+    assert high < interval_of_mean(np.array([dice] * 4 + [0] * 4), 0)[1] - dice / 20
+
+
 def test_folds_are_joined_and_seeds_averaged(config):
     _, one = assessed(config)
     scores = {
@@ -190,18 +210,6 @@ def test_folds_are_joined_and_seeds_averaged(config):
     )
     same = case_scores(one.scores['unet'])[0]['dice']
     assert summary['intervals']['unet']['dice_case'] == pytest.approx([same, same])
-    # The other patient has two more cases of another Dice: the interval is about the mean over all cases.
-    counts_of = one.scores['unet'].counts
-    blank = dataclasses.replace(
-        other.scores['unet'], counts=Counts(0 * counts_of.tp, counts_of.fp, counts_of.fn + counts_of.tp, counts_of.tn)
-    )
-    several = [
-        dataclasses.replace(blank, slices=[dataclasses.replace(row, case=f'more-{n}') for row in blank.slices])
-        for n in range(2)
-    ]
-    folds = [one, *(dataclasses.replace(other, scores=other.scores | {'unet': each}) for each in several)]
-    low, high = summarise_assessments([folds], '', seed=0)['intervals']['unet']['dice_case']
-    assert (low, high) == pytest.approx((0, same))  # draws of the two patients: 0, a third of it, or itself
     # A second seed that finds nothing halves the mean.
     blind = dataclasses.replace(
         one, counts=[count._replace(tp=0, fp=0, fn=count.tp + count.fn) for count in one.counts]
