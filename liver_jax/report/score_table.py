@@ -16,7 +16,8 @@ UNDEFINED = '–'
 def score_text(results: Mapping[str, Any], width: int) -> str:
     """The results of `score_folders` for a terminal of `width` columns: a table per target, lesions, what failed."""
     width = max(width, 30)
-    parts = [textwrap.fill(f'Note: {note}', width, subsequent_indent='  ') for note in results['notes']]
+    notes = (note if note.startswith('WARNING') else f'Note: {note}' for note in results['notes'])
+    parts = [textwrap.fill(note, width, subsequent_indent='  ') for note in notes]
     for target, title in TARGETS.items():
         if f'{target}.dice' in results['mean']:
             parts.append('\n'.join([f'{title}, distances in mm', *_table(results, target, width)]))
