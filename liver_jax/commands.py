@@ -185,6 +185,7 @@ COMMANDS = {
         'make one HTML page of a finished comparison or run, to read offline and to hand on',
         {'workdir': WORKDIR, 'out': Flag('the page (default: report.html in the run folder)', '')},
         _report,
+        resumes=True,
     ),
     'bench data': Command(
         'measure what each stage from store to device delivers; makes up slices where there is no store',

@@ -20,17 +20,21 @@ CASES = 3  # of each kind
 
 def examples(findings: Findings) -> str:
     """The section: of the worst and of the best cases the slice with most of the target."""
-    ranked = [case for case in findings.cases if not math.isnan(case.mean_dice)]
-    ranked.sort(key=lambda case: case.mean_dice)
-    if not ranked:
+    worst, best = worst_and_best(findings.cases)
+    if not worst:
         return section('examples', 'Worst and best cases', '<p>No case has a reference or a prediction.</p>')
-    count = min(CASES, (len(ranked) + 1) // 2)
     warning = findings.results['protocol'].get('warning') or ''
-    figures = [_figure('Worst cases', ranked[:count], warning)]
-    if len(ranked) > count:
-        figures.append(_figure('Best cases', ranked[::-1][: min(count, len(ranked) - count)], warning))
+    kinds = {'Worst cases': worst, 'Best cases': best}
+    figures = [_figure(title, cases, warning) for title, cases in kinds.items() if cases]
     lead = 'By mean Dice of the networks over the case; of each, the slice with most of the reference or predictions.'
     return section('examples', 'Worst and best cases', ''.join(figures), lead)
+
+
+def worst_and_best(cases: list[Case]) -> tuple[list[Case], list[Case]]:
+    """At most `CASES` of each, none in both, by mean Dice; without one where that is undefined, and 0 is never best."""
+    ranked = sorted((case for case in cases if not math.isnan(case.mean_dice)), key=lambda case: case.mean_dice)
+    count = min(CASES, (len(ranked) + 1) // 2)
+    return ranked[:count], [case for case in ranked[count:][::-1] if case.mean_dice > 0][:count]
 
 
 def _figure(title: str, cases: list[Case], warning: str) -> str:

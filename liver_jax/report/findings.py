@@ -29,6 +29,7 @@ _PARTS: dict[str, Any] = {
     'fitted': (),
     'intervals': (),
     'patient_dice': (),
+    'volumes': ('note', 'target', 'threshold', 'networks', 'cases'),
 }
 _OF_ONE = _PARTS | {'summary': (), 'calibration': ('bins', 'ece', 'brier', 'temperature', 'with_temperature')}
 _OF_PAIRS = _PARTS | {
@@ -164,7 +165,9 @@ def _cases(
     joined = np.concatenate(rows)
     order = np.argsort(joined, kind='stable')
     predicted = {DISPLAY_NAMES[name]: np.concatenate([fold[name] for fold in masks])[order] for name in masks[0]}
-    cases, renamed, patients = make_cases(store, joined[order], predicted, results['protocol']['target'])
+    cases, renamed, patients = make_cases(
+        store, joined[order], predicted, results['protocol']['target'], results['volumes']
+    )
     paired = results.get('paired', {'differences': {}, 'left_out': []})
     for patient in [*paired['differences'], *paired['left_out']]:  # perhaps of scans without a slice
         patients.setdefault(patient, f'patient {len(patients) + 1}')

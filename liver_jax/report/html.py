@@ -32,6 +32,7 @@ _WITHOUT_VIEWER = (
     'This page was made without NiiVue, the 3D viewer. In a checkout, <code>make viewer</code> fetches it from npm; '
     'the next report then has it.'
 )
+_ON_PAPER = '<p class="on-paper">The 3D view is not printed: it is in the page itself, opened in a browser.</p>'
 # Where things lie, and how fast: no part of the protocol, and paths stay out of the page.
 _PRIVATE = ('data.raw', 'data.images', 'data.labels', 'data.patients', 'data.store')
 _MACHINE = ('data.workers', 'data.memory_gb', 'data.case_seconds', 'data.placement', 'train.log_every_steps')
@@ -94,9 +95,9 @@ def make_page(findings: Findings, defaults: Config | None) -> str:
 
 def _body(findings: Findings, defaults: Config | None, viewer: bool) -> str:
     places = {
-        'scores': 'Scores', 'panel': 'Honest panel', 'patients': 'Patients', 'calibration': 'Calibration',
-        'cases': 'Cases', 'browser': 'Slices', 'volume': '3D', 'examples': 'Examples', 'training': 'Training',
-        'protocol': 'Protocol',
+        'scores': 'Scores', 'panel': 'Honest panel', 'volumes': 'Whole scans', 'patients': 'Patients',
+        'calibration': 'Calibration', 'cases': 'Cases', 'browser': 'Slices', 'volume': '3D', 'examples': 'Examples',
+        'training': 'Training', 'protocol': 'Protocol',
     }  # fmt: skip
     links = ''.join(f'<li><a href="#{name}">{title}</a></li>' for name, title in places.items())
     markup = (ASSETS / 'browser.html').read_text()
@@ -108,11 +109,12 @@ def _body(findings: Findings, defaults: Config | None, viewer: bool) -> str:
             f'<nav aria-label="Sections"><ul>{links}</ul></nav><main id="main">{sections.header(findings)}',
             sections.headline(findings),
             honest_panel(findings.results),
+            sections.whole_scans(findings.results),
             by_patient(findings),
             calibration(findings.results),
             sections.cases(findings),
             section('browser', 'Slices', markup, _whose(findings)),
-            section('volume', 'The case in 3D', volume),
+            section('volume', 'The case in 3D', volume + _ON_PAPER),
             examples(findings),
             sections.curves(findings),
             sections.protocol(findings, command(findings, defaults), config, versions()),
@@ -129,7 +131,8 @@ def _whose(findings: Findings) -> str:
         words.append('each patient as predicted by the networks of its own fold, which were not trained on it')
     if protocol.get('seeds', 1) > 1:
         words.append(f'the networks of the first seed ({findings.results["runs"][0]["seed"]})')
-    return f'Shown: {"; ".join(words)}. So in Cases, 3D and Examples.' if words else ''
+    everywhere = 'So in 3D and Examples' if findings.results['volumes']['cases'] else 'So in Cases, 3D and Examples'
+    return f'Shown: {"; ".join(words)}. {everywhere}.' if words else ''
 
 
 def command(findings: Findings, defaults: Config | None) -> str:

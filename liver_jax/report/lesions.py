@@ -1,21 +1,30 @@
-"""Lesions of a case on the network's grid, and how well each was found."""
+"""Lesions as the page lists them: those of whole scans as they were scored, else those of the stored slices.
+
+Both by the definitions of `metrics.lesions`, so that a diameter or a Dice means the same wherever it stands.
+"""
 
 import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
-from scipy import ndimage
+
+from liver_jax.metrics.lesions import Lesions as Pieces
+from liver_jax.metrics.lesions import find_lesions, find_pairs, lesion_dices, longest_axial_diameters
+from liver_jax.report.tables import display_name
 
 RULE = (
-    'A lesion is a connected piece of the truth (3D, all 26 neighbours) in the slices of the store, on the network’s '
-    'grid; its diameter is that of a sphere of its volume. Its Dice counts the test slices: it is that with the '
-    'predicted pieces that touch it, less what of them lies in other lesions; 0 where none does.'
+    'A lesion is a connected piece of the reference (3D, all 26 neighbours); its diameter is the longest in any axial '
+    'slice. Its Dice is that with all predicted pieces that it meets, together; 0 where it meets none.'
 )
-_AROUND = np.ones((3, 3, 3), bool)
 
 
 @dataclasses.dataclass(frozen=True)
 class Lesion:
-    """`position` is of the test slice with most of it, `box` its top, left, bottom, right there (end exclusive)."""
+    """`position` is of the test slice to look at, `box` its top, left, bottom, right on the network's grid (end
+    exclusive); `dice` by display name.
+    """
 
     volume_ml: float
     diameter_mm: float
@@ -29,14 +38,35 @@ class Lesion:
         return float(np.mean(list(self.dice.values())))
 
 
-def find_lesions(
+def lesions_of_scan(scored: Mapping[str, Any], indices: np.ndarray, side: int) -> list[Lesion]:
+    """The lesions of a whole scan, the worst found first.
+
+    Args:
+        scored: The scan's entry in `volumes.cases` of the results.
+        indices: Where the test slices lie in the scan, from the feet.
+        side: Of the network's grid.
+    """
+    _, *plane = scored['size']
+    return _worst_first(
+        Lesion(
+            lesion['volume_ml'],
+            lesion['diameter_mm'],
+            int(np.abs(indices - lesion['slice']).argmin()),
+            _on_grid(lesion['box'], plane, side),
+            {display_name(network): float(dice) for network, dice in lesion['dice'].items()},
+        )
+        for lesion in scored.get('lesions', ())
+    )
+
+
+def lesions_of_slices(
     truth: np.ndarray,
     indices: np.ndarray,
-    predictions: dict[str, np.ndarray],
+    predictions: Mapping[str, np.ndarray],
     tested: np.ndarray,
     spacing: tuple[float, float, float],
-) -> tuple[list[Lesion], dict[str, int]]:
-    """Lesions of which something is in the test slices, the worst found first; per network the pieces that touch none.
+) -> list[Lesion]:
+    """The lesions of which something is in the test slices, the worst found first; their Dice is of these slices.
 
     Args:
         truth: bool [slices, H, W], all there are of the case.
@@ -45,51 +75,47 @@ def find_lesions(
         tested: Where each test slice lies in the scan, ascending, all among `indices`.
         spacing: mm between slices, rows and columns.
     """
-    whole, count = _pieces(truth, indices - indices[0])
-    voxels = np.bincount(whole.ravel(), minlength=count + 1)
-    numbers = whole[tested - indices[0]]
-    dice, false = {}, {}
+    planes = tested - indices[0]
+    whole = find_lesions(_spread(truth, indices - indices[0], int(indices[-1] - indices[0]) + 1))
+    diameters, _ = longest_axial_diameters(whole, spacing)
+    numbers = np.zeros_like(whole.numbers)
+    numbers[planes] = whole.numbers[planes]
+    shown = Pieces(numbers, np.bincount(numbers.ravel(), minlength=len(whole.voxels) + 1)[1:], whole.boxes)
+    dice = {}
     for network, masks in predictions.items():
-        pieces, found = _pieces(masks, tested - tested[0])
-        pieces = pieces[tested - tested[0]]
-        marked = (numbers > 0) | (pieces > 0)
-        pairs = numbers[marked].astype(np.int64) * (found + 1) + pieces[marked]
-        shared = np.bincount(pairs, minlength=(count + 1) * (found + 1)).reshape(count + 1, found + 1)
-        dice[network], false[network] = _lesion_dice(shared)
-    lesions = []
-    for number, where in enumerate(ndimage.find_objects(numbers, count), 1):
-        if where is None:
-            continue
-        inside = numbers[where] == number
-        place = int(inside.sum((1, 2)).argmax())
-        rows, columns = (np.flatnonzero(inside[place].any(axis)) for axis in (1, 0))
-        top, left = where[1].start, where[2].start
-        mm3 = float(voxels[number] * np.prod(spacing))
-        lesions.append(
-            Lesion(
-                mm3 / 1000,
-                float(np.cbrt(6 * mm3 / np.pi)),
-                where[0].start + place,
-                (int(top + rows[0]), int(left + columns[0]), int(top + rows[-1] + 1), int(left + columns[-1] + 1)),
-                {network: float(values[number - 1]) for network, values in dice.items()},
-            )
+        found = find_lesions(_spread(masks, planes, len(numbers)))
+        with np.errstate(invalid='ignore'):  # a lesion without a test slice has none, and is left out below
+            dice[network] = lesion_dices(shown, found, find_pairs(shown, found))
+    ml = float(np.prod(spacing)) / 1000
+    return _worst_first(
+        Lesion(
+            int(whole.voxels[i]) * ml,
+            float(diameters[i]),
+            int((numbers[planes] == i + 1).sum((1, 2)).argmax()),
+            (box[1].start, box[2].start, box[1].stop, box[2].stop),
+            {network: float(values[i]) for network, values in dice.items()},
         )
-    return sorted(lesions, key=lambda lesion: (lesion.mean_dice, -lesion.volume_ml)), false
+        for i, box in enumerate(whole.boxes)
+        if shown.voxels[i]
+    )
 
 
-def _pieces(masks: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, int]:
-    """Numbers of connected pieces [planes, H, W], with an empty plane for every slice of the scan that is not here."""
-    volume = np.zeros((int(places[-1]) + 1, *masks.shape[1:]), bool)
+def _worst_first(lesions: Iterable[Lesion]) -> list[Lesion]:
+    return sorted(lesions, key=lambda lesion: (lesion.mean_dice, -lesion.volume_ml))
+
+
+def _spread(masks: np.ndarray, places: np.ndarray, length: int) -> np.ndarray:
+    """With an empty plane for every slice of the scan that is not here."""
+    volume = np.zeros((length, *masks.shape[1:]), bool)
     volume[places] = masks
-    numbers, count = ndimage.label(volume, _AROUND)
-    return numbers, count
+    return volume
 
 
-def _lesion_dice(shared: np.ndarray) -> tuple[np.ndarray, int]:
-    """Dice of each lesion, and pieces that touch none, of voxels [lesion or 0, piece or 0]; NaN of a lesion without."""
-    inside, outside = shared[1:, 1:], shared[0, 1:]
-    common = inside.sum(1)
-    beyond = (inside > 0) @ outside
-    whole = shared[1:].sum(1) + common + beyond
-    dice = np.divide(2 * common, whole, out=np.full(len(whole), np.nan), where=whole > 0)
-    return dice, int((inside.sum(0) == 0).sum())
+def _on_grid(box: list[int], plane: list[int], side: int) -> tuple[int, int, int, int]:
+    """A box in pixels of a plane of [rows, columns] -> on the grid that the padded plane is resized to."""
+    longest = max(plane)
+    scale = side / longest
+    top, left = ((longest - length) // 2 for length in plane)
+    starts = [int((start + pad) * scale) for start, pad in zip(box[:2], (top, left), strict=True)]
+    ends = [math.ceil((end + pad) * scale) for end, pad in zip(box[2:], (top, left), strict=True)]
+    return starts[0], starts[1], ends[0], ends[1]

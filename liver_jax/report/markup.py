@@ -69,6 +69,16 @@ def scrolling(table: str) -> str:
     return f'<div class="scroll" tabindex="0">{table}</div>'
 
 
+def counted(number: int, unit: str) -> str:
+    """1 as '1 lesion', 2 as '2 lesions'."""
+    return f'{number:,} {unit}' + ('' if number == 1 else 's')
+
+
+def volume(ml: float) -> str:
+    """With two digits below 1 ml, where so many decimals would be nothing; above with one decimal."""
+    return '0' if not ml else f'{ml:#.2g}' if ml < 1 else f'{ml:,.1f}'
+
+
 def mapping(value: Any) -> Mapping[str, Any]:
     """The value if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}

@@ -10,6 +10,7 @@ from liver_jax.report.cases import Case
 from liver_jax.report.charts import MARKS, Chart, log_ticks, nice_ticks, running_mean
 from liver_jax.report.figures import ON_WHITE
 from liver_jax.report.findings import Trained
+from liver_jax.report.markup import counted, volume
 
 _MOST_POINTS = 1000  # of a line
 _LINE = '#9aa5b1'
@@ -67,10 +68,10 @@ def case_chart(cases: list[Case]) -> str:
     height = 60 + 26 * len(ordered)
     words = '; '.join(f'{case.name} {dice_in_words(case.dice)}' for _, case in ordered[:40])
     chart = Chart('Dice by case', words, (0.0, 1.0), (len(ordered) - 0.5, -0.5), height, left=146)
-    chart.axis_x([0, 0.2, 0.4, 0.6, 0.8, 1], 'Dice of all pixels of the case')
+    chart.axis_x([0, 0.2, 0.4, 0.6, 0.8, 1], 'Dice of the case')
     for row, (number, case) in enumerate(ordered):
         left, y = chart.place(0, row)
-        chart.text(left - 8, y + 4, f'{_short(case.name)} · {case.volume_ml:,.2f} ml', 'end')
+        chart.text(left - 8, y + 4, f'{_short(case.name)} · {volume(case.volume_ml)} ml', 'end')
         known = {name: dice for name, dice in case.dice.items() if not math.isnan(dice)}
         if known:
             chart.line([(min(known.values()), row), (max(known.values()), row)], _LINE, 3)
@@ -88,9 +89,9 @@ def lesion_chart(cases: list[Case]) -> str:
     sizes = [lesion.diameter_mm for _, _, lesion in lesions]
     x = (min(sizes) * 0.85, max(sizes) * 1.15)
     small = [lesion for _, _, lesion in lesions if lesion.diameter_mm < 10]
-    words = f'{len(lesions)} lesions of {min(sizes):.1f} to {max(sizes):.1f} mm, {len(small)} below 10 mm'
+    words = f'{counted(len(lesions), "lesion")} of {min(sizes):.1f} to {max(sizes):.1f} mm, {len(small)} below 10 mm'
     chart = Chart('Dice of lesions against their diameter', words, x, (-0.03, 1.03), 300, log_x=True)
-    chart.axis_x(log_ticks(*x), 'diameter of the lesion, mm')
+    chart.axis_x(log_ticks(*x), 'longest axial diameter of the lesion, mm')
     chart.axis_y([0, 0.2, 0.4, 0.6, 0.8, 1])
     for number, case, lesion in lesions:
         values = list(lesion.dice.values())

@@ -9,7 +9,17 @@ from liver_jax.report.cases import Case
 from liver_jax.report.certainty import verdict
 from liver_jax.report.findings import Findings, Trained
 from liver_jax.report.lesions import RULE
-from liver_jax.report.markup import escape, html_table, mapping, pairs_table, scrolling, section
+from liver_jax.report.markup import (
+    counted,
+    escape,
+    grid_table,
+    html_table,
+    mapping,
+    pairs_table,
+    scrolling,
+    section,
+    volume,
+)
 from liver_jax.report.plots import case_chart, case_link, learning_curves, legend, lesion_chart
 from liver_jax.report.tables import (
     SLICES,
@@ -21,6 +31,7 @@ from liver_jax.report.tables import (
     protocol_lines,
     score_tables,
 )
+from liver_jax.report.volume_table import TITLE, volumes_grid, volumes_words
 
 AVERAGES = (
     Column('dice_image', 'Mean over slices', '', 'image'),
@@ -38,10 +49,10 @@ def header(findings: Findings) -> str:
     patients = len({case.patient for case in findings.cases})
     facts = [
         ('Target', TARGETS.get(protocol['target'], protocol['target'])),
-        ('Tested on', f'{slices:,} slices, {_count(len(findings.cases), "case")}, {_count(patients, "patient")}'),
+        ('Tested on', ', '.join(map(counted, (slices, len(findings.cases), patients), ('slice', 'case', 'patient')))),
         ('Slices', SLICES.get(protocol['slices'], protocol['slices'])),
         ('Split by', protocol['split']),
-        *([('Trained', _count(len(findings.trained), 'pair'))] if len(findings.trained) > 1 else []),
+        *([('Trained', counted(len(findings.trained), 'pair'))] if len(findings.trained) > 1 else []),
         ('Grid', f'{protocol["image_size"]}×{protocol["image_size"]} pixels'),
         ('Threshold', f'{protocol["threshold"]}'),
     ]
@@ -103,12 +114,9 @@ def cases(findings: Findings) -> str:
     figures = f'<figure><figcaption>By case, the largest on top</figcaption>{case_chart(findings.cases)}</figure>'
     if lesions:
         figures += f'<figure><figcaption>By lesion</figcaption>{lesions}</figure>'
-    false = '; '.join(
-        f'{name} {sum(case.false[name] for case in findings.cases):,}' for name in findings.cases[0].predictions
-    )
     body = (
         f'{legend(names)}<div class="charts wide">{figures}</div><p class="note">{escape(RULE)} '
-        f'Predicted pieces that touch no lesion: {escape(false)}.</p>{_case_table(findings.cases, names)}'
+        f'{escape(_measured(findings))}</p>{_case_table(findings.cases, names)}'
         f'{_lesion_table(findings.cases, names)}'
     )
     return section('cases', 'Cases and lesions', body, 'Each mark and each name leads to its slices.')
@@ -136,13 +144,37 @@ def protocol(findings: Findings, command: str, config: Mapping[str, Any], versio
     return section('protocol', 'Protocol', body)
 
 
+def whole_scans(results: Mapping[str, Any]) -> str:
+    """The scores of the test scans as volumes, or why there are none."""
+    volumes = results['volumes']
+    grid = volumes_grid(volumes)
+    words = f'<p class="note">{escape(volumes_words(volumes))}</p>'
+    return section('volumes', TITLE, (grid_table(grid, TITLE) if grid else '') + words)
+
+
+def _measured(findings: Findings) -> str:
+    """What the numbers of cases and lesions are of."""
+    volumes = findings.results['volumes']
+    if not volumes['cases']:
+        return (
+            'The numbers here are of the stored slices alone, on the network’s grid, not of whole scans: '
+            f'{volumes["note"]}. Small lesions may be lost on that grid.'
+        )
+    words = 'The numbers here are of whole scans at native resolution'
+    if findings.results['protocol'].get('seeds', 1) > 1:
+        words += ', means over the seeds'
+    unseen = len(volumes['cases']) - len(findings.cases)
+    without = f' {counted(unseen, "scan")} without a stored slice cannot be shown and count in the means alone.'
+    return f'{words}.{without if unseen else ""}'
+
+
 def _case_table(cases: list[Case], names: list[str]) -> str:
     order = sorted(enumerate(cases, 1), key=lambda pair: (math.isnan(pair[1].mean_dice), pair[1].mean_dice))
     head = ''.join(f'<th scope="col">{escape(name)}</th>' for name in names)
     rows = ''.join(
         f'<tr><th scope="row"><a href="{escape(case_link(number, case, _telling(case)))}">{escape(case.name)}</a></th>'
         f'<td>{escape(case.patient)}</td><td>{len(case.indices):,}</td><td>{len(case.lesions):,}</td>'
-        f'<td>{case.volume_ml:,.2f}</td>{"".join(f"<td>{_dice(case.dice[name])}</td>" for name in names)}</tr>'
+        f'<td>{volume(case.volume_ml)}</td>{"".join(f"<td>{_dice(case.dice[name])}</td>" for name in names)}</tr>'
         for number, case in order
     )
     return '<h3>Cases, the worst first</h3>' + scrolling(
@@ -158,13 +190,18 @@ def _lesion_table(cases: list[Case], names: list[str]) -> str:
     head = ''.join(f'<th scope="col">{escape(name)}</th>' for name in names)
     rows = ''.join(
         f'<tr><th scope="row"><a href="{escape(case_link(number, case, lesion.position))}">{escape(case.name)}, slice '
-        f'{case.indices[lesion.position]}</a></th><td>{lesion.diameter_mm:.1f}</td><td>{lesion.volume_ml:,.2f}</td>'
+        f'{case.indices[lesion.position]}</a></th><td>{lesion.diameter_mm:.1f}</td><td>{volume(lesion.volume_ml)}</td>'
         f'{"".join(f"<td>{_dice(lesion.dice[name])}</td>" for name in names)}</tr>'
         for number, case, lesion in lesions[:_WORST]
     )
-    return f'<h3>The {len(lesions[:_WORST])} worst of {len(lesions)} lesions</h3>' + scrolling(
-        '<table class="numbers cases"><thead><tr><th scope="col">Lesion</th><th scope="col">Diameter, mm</th>'
-        f'<th scope="col">Volume, ml</th>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    many = len(lesions) > _WORST
+    title = (
+        f'The {_WORST} worst of {len(lesions):,} lesions' if many else f'{counted(len(lesions), "lesion")}, worst first'
+    )
+    return f'<h3>{title}</h3>' + scrolling(
+        '<table class="numbers cases"><thead><tr><th scope="col">Lesion</th>'
+        f'<th scope="col">Longest axial diameter, mm</th><th scope="col">Volume, ml</th>{head}</tr></thead>'
+        f'<tbody>{rows}</tbody></table>'
     )
 
 
@@ -175,7 +212,3 @@ def _telling(case: Case) -> int:
 
 def _dice(value: float) -> str:
     return UNDEFINED if math.isnan(value) else f'{value:.3f}'
-
-
-def _count(number: int, unit: str) -> str:
-    return f'{number:,} {unit}' + ('' if number == 1 else 's')

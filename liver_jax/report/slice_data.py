@@ -44,7 +44,6 @@ def _case_data(case: Case, slices: dict[int, dict[str, Any]]) -> dict[str, Any]:
         'lesions': [
             {
                 'diameter': round(lesion.diameter_mm, 1),
-                'volume': round(lesion.volume_ml, 3),
                 'position': position_of[lesion.position],
                 'box': lesion.box,
                 'dice': {name: _number(value) for name, value in lesion.dice.items()},

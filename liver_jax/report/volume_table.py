@@ -21,6 +21,8 @@ ROWS = (
     ('false-positive volume, ml', 'mean', 'tumor.false_positive_ml', '.2f'),
     ('lesion recall, IoU > 0', 'global', 'lesion.recall_iou0', '.4f'),
     ('lesion precision, IoU > 0', 'global', 'lesion.precision_iou0', '.4f'),
+    ('lesion F1, IoU > 0', 'global', 'lesion.f1_iou0', '.4f'),
+    ('false-positive lesions per scan', 'global', 'lesion.false_positives_per_case', '.2f'),
     ('lesion recall, IoU > 0.5', 'global', 'lesion.recall_lits', '.4f'),
     ('lesion precision, IoU > 0.5', 'global', 'lesion.precision_lits', '.4f'),
     ('lesion F1, < 10 mm', 'global', 'lesion.f1_iou0_under_10mm', '.4f'),
@@ -38,7 +40,7 @@ def volumes_markdown(results: Mapping[str, Any]) -> str:
     """The `volumes` of a comparison or an evaluation as Markdown; a sentence where there are none."""
     if 'volumes' not in results:
         return ''
-    grid, words = _grid(results['volumes']), _words(results['volumes'])
+    grid, words = volumes_grid(results['volumes']), volumes_words(results['volumes'])
     lines = [f'| {" | ".join(line)} |' for line in grid]
     table = [lines[0], f'|---|{"---:|" * (len(grid[0]) - 1)}', *lines[1:]] if grid else []
     return '\n' + '\n\n'.join([f'### {TITLE}', '\n'.join(table), words] if table else [f'### {TITLE}', words]) + '\n'
@@ -49,17 +51,17 @@ def volumes_text(results: Mapping[str, Any], width: int) -> str:
     if 'volumes' not in results:
         return ''
     width = max(width, 20)
-    grid = _grid(results['volumes'])
+    grid = volumes_grid(results['volumes'])
     widths = [max(map(len, texts)) for texts in zip(*grid, strict=True)]
     lines = ['  '.join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in grid]
     if any(len(line) > width for line in lines):  # a line per number
         pairs = [(line[0], *pair) for line in grid[1:] for pair in zip(grid[0][1:], line[1:], strict=True)]
         lines = [part for words in pairs for part in textwrap.wrap('{}, {}: {}'.format(*words), width)]
-    title, words = (textwrap.wrap(text, width) for text in (TITLE.upper(), _words(results['volumes'])))
+    title, words = (textwrap.wrap(text, width) for text in (TITLE.upper(), volumes_words(results['volumes'])))
     return '\n'.join([*title, *lines, *words]) + '\n'
 
 
-def _grid(volumes: Mapping[str, Any]) -> list[list[str]]:
+def volumes_grid(volumes: Mapping[str, Any]) -> list[list[str]]:
     """Scores down, networks across; scores that no network can have are left out."""
     networks = volumes['networks']
     if not networks:
@@ -82,7 +84,8 @@ def _cell(network: Mapping[str, Any], part: str, key: str, style: str, volumes: 
     return f'{value:{style}}{of}'
 
 
-def _words(volumes: Mapping[str, Any]) -> str:
+def volumes_words(volumes: Mapping[str, Any]) -> str:
+    """Of what the scores are, and where they are defined; why there are none."""
     if volumes['note']:
         return f'None: {volumes["note"]}.'
     cases = len(volumes['cases'])

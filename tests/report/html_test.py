@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +18,16 @@ from PIL import Image
 
 from chromium import Page
 from liver_jax.compare import compare
+from liver_jax.data.volumes import open_scan
 from liver_jax.errors import UserError
+from liver_jax.evaluation.native import WholePrediction, describe_volumes, score_scan
+from liver_jax.evaluation.run import open_store
+from liver_jax.evaluation.scans import find_scans
 from liver_jax.report import html
 from liver_jax.report.findings import gather
 from liver_jax.report.html import ASSETS, make_page, write_report
 from liver_jax.report.tables import display_name
+from liver_jax.runtime.run_folder import json_text, read_run_config
 from small_ct import small_config
 
 HOSTILE = '<img src=x onerror=alert(1)>'
@@ -62,6 +68,30 @@ def workdir(raw, tmp_path_factory):
 def page_file(workdir):
     write_report(workdir, workdir / 'report.html', None)
     return workdir / 'report.html'
+
+
+@pytest.fixture(scope='module')
+def of_scans(workdir, tmp_path_factory):
+    """The run with scores of its whole scans: U-Net marks tumour a row too low, ResU-Net exactly, in the last none."""
+    place = tmp_path_factory.mktemp('scans') / 'run'
+    shutil.copytree(workdir, place)
+    config = read_run_config(workdir)[0]
+    scans, _ = find_scans(open_store(config), config.data)
+    scored = []
+    for number, case in enumerate(scans.values()):
+        scan = open_scan(case, config.data.window)
+        labels = np.stack([plane.labels for plane in sorted(scan.planes(), key=lambda plane: plane.index)])
+        exact = (labels == 2).astype(np.float32) * (number < len(scans) - 1)
+        whole = {'unet': np.roll(exact, 1, 1), 'resunet': exact}
+        predictions = {name: WholePrediction(scan.size, 0.5, 'tumor') for name in whole}
+        for name, probabilities in whole.items():
+            for index, plane in enumerate(probabilities):
+                predictions[name].add(index, plane)
+        scored.append(score_scan(scan, case.name, labels, 'tumor', predictions))
+    results = json.loads((place / 'comparison.json').read_text())
+    results['volumes'] = describe_volumes([scored], 'tumor', 0.5, '')
+    (place / 'comparison.json').write_text(json_text(results))
+    return place
 
 
 @pytest.fixture
@@ -137,6 +167,68 @@ def test_cases_are_scored_as_in_the_evaluation(workdir):
         slices = np.concatenate([case.slice_dice[name] for case in findings.cases])
         expected = [np.nan if row['dice'] is None else row['dice'] for row in results['images']]
         np.testing.assert_array_equal(slices, expected)
+
+
+def rows_of(page, selector):
+    """Texts of the cells of a table's body, row by row."""
+    return page.run(
+        f'[...document.querySelector({selector!r}).tBodies[0].rows].map((row) => '
+        '[...row.cells].map((cell) => cell.textContent))'
+    )
+
+
+def test_cases_and_lesions_are_those_of_whole_scans_where_there_are_some(of_scans, tmp_path):
+    volumes = json.loads((of_scans / 'comparison.json').read_text())['volumes']
+    write_report(of_scans, tmp_path / 'page.html', None)
+    with Page(tmp_path / 'page.html') as page:
+        page.wait(DRAWN)
+        cases = {row[0]: row[3:] for row in rows_of(page, '#cases .scroll:nth-of-type(2) table')}
+        for number, case in enumerate(volumes['cases'], 1):
+            found = [case['scores'][name] for name in ('unet', 'resunet')]
+            shown = case['case'] if case['case'] in NAMES[:4] else f'case {number}'
+            ml = found[0]['tumor.reference_ml']
+            assert ml >= 1  # so with one decimal
+            dice = [f'{each["tumor.dice"]:.3f}' for each in found]
+            assert cases[shown] == [f'{len(case["lesions"])}', f'{ml:.1f}', *dice]
+        lesions = [lesion for case in volumes['cases'] for lesion in case['lesions']]
+        expected = sorted(
+            [f'{lesion["diameter_mm"]:.1f}', *(f'{d:.3f}' for d in lesion['dice'].values())] for lesion in lesions
+        )
+        rows = rows_of(page, '#cases .scroll:last-of-type table')
+        assert sorted([row[1], *row[3:]] for row in rows) == expected
+        assert {row[3] for row in rows} & {'0.000'}
+        marks = page.run(
+            '[...document.querySelectorAll("#cases figure:nth-of-type(2) a title")].map((e) => e.textContent)'
+        )
+        assert len(marks) == 2 * len(lesions)
+        shown = {row[0]: row[1:] for row in rows_of(page, '#volumes table')}
+        unet, resunet = (volumes['networks'][name] for name in ('unet', 'resunet'))
+        for name, part, key, style in (
+            ('Dice per case', 'mean', 'tumor.dice', '.4f'),
+            ('Dice, all voxels pooled', 'global', 'tumor.dice', '.4f'),
+            ('95 % Hausdorff, mm', 'mean', 'tumor.hd95', '.2f'),
+            ('lesion F1, IoU > 0', 'global', 'lesion.f1_iou0', '.4f'),
+            ('tumour burden, RMSE', 'global', 'burden.rmse', '.4f'),
+        ):
+            assert [cell.split(' ')[0] for cell in shown[name]] == [
+                f'{each[part][key]:{style}}' for each in (unet, resunet)
+            ]
+        assert 'of whole scans at native resolution' in page.run('document.getElementById("cases").textContent')
+        assert page.problems == []
+
+
+def test_numbers_of_stored_slices_are_called_so(page):
+    assert 'of the stored slices alone' in page.run('document.getElementById("cases").textContent')
+    assert 'None: volumes are scored whole' in page.run('document.getElementById("volumes").textContent')
+
+
+def test_scores_of_other_scans_are_refused(of_scans, tmp_path):
+    shutil.copytree(of_scans, tmp_path / 'run')
+    values = json.loads((of_scans / 'comparison.json').read_text())
+    del values['volumes']['cases'][0]
+    (tmp_path / 'run' / 'comparison.json').write_text(json.dumps(values))
+    with pytest.raises(UserError, match='volume-0: not among the scored volumes'):
+        gather(tmp_path / 'run')
 
 
 def test_keys_move_through_slices_cases_and_lesions(page):
@@ -231,6 +323,15 @@ def test_fits_a_phone_and_prints(page):
     assert page.pdf().startswith(b'%PDF')
 
 
+def test_on_paper_the_page_says_where_the_3d_view_is(page):
+    seen = 'document.getElementById("volume").innerText'
+    assert 'not printed' not in page.run(seen)
+    page.call('Emulation.setEmulatedMedia', media='print')
+    assert page.run(seen).split('\n\n')[1:] == [
+        'The 3D view is not printed: it is in the page itself, opened in a browser.'
+    ]
+
+
 def test_names_and_places_stay_out_of_the_page(page_file, workdir):
     text = re.sub('<script>.*?</script>', '', page_file.read_text(), flags=re.DOTALL)  # ours and NiiVue's, no data
     assert 'volume-3' in text
@@ -292,6 +393,20 @@ def test_the_command_makes_the_page_of_a_single_run(workdir, tmp_path):
     assert 'liver-jax train --config=configs/default.py \\\n    --config.data.raw=PATH' in text
     assert '--config.split.by=slice' in text
     assert 'config.optim.b1' not in text  # as configs/default.py has it
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_at_once(workdir, tmp_path, number):
+    shutil.copy(workdir / 'config.json', tmp_path)
+    os.mkfifo(tmp_path / 'comparison.json')  # it waits there
+    command = [sys.executable, '-m', 'liver_jax', 'report', f'--workdir={tmp_path}']
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process,
+        (tmp_path / 'comparison.json').open('w'),
+    ):
+        process.send_signal(number)
+        assert process.stderr.read() == f'liver-jax: stopped by {number.name}; the same command goes on\n'
+    assert process.returncode == 75
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Parts of the page that need no browser: lesions, run lengths, the choice of slices, tables of what others add."""
 
 import base64
+import dataclasses
 import io
 import json
 import math
@@ -11,8 +12,10 @@ from PIL import Image
 
 from liver_jax.report.cases import Case, grid_spacing
 from liver_jax.report.charts import log_ticks, nice_ticks
-from liver_jax.report.lesions import find_lesions
-from liver_jax.report.markup import html_table
+from liver_jax.report.examples import worst_and_best
+from liver_jax.report.lesions import Lesion, lesions_of_scan, lesions_of_slices
+from liver_jax.report.markup import counted, html_table
+from liver_jax.report.markup import volume as ml_in_words
 from liver_jax.report.slice_data import cases_data, run_lengths, to_webp
 from liver_jax.report.tables import Column, Table
 
@@ -25,33 +28,49 @@ def volume(*boxes, planes=4):
     return made
 
 
-def test_lesions_by_hand():
+def test_lesions_of_slices_by_hand():
     # A lesion of 2x2x2 = 8 voxels, one of 4 in one plane, and one that is missed.
     truth = volume(np.s_[0:2, 0:2, 0:2], np.s_[0, 6:8, 0:2], np.s_[3, 7:8, 7:8])
     # Touches the first with 4 and has 2 outside; one piece covers the second; one touches none.
     predicted = volume(np.s_[0, 0:2, 0:3], np.s_[0, 6:8, 0:2], np.s_[1, 0:1, 6:8])
-    lesions, false = find_lesions(truth, np.arange(4), {'net': predicted}, np.arange(4), (5.0, 2.0, 1.0))
+    lesions = lesions_of_slices(truth, np.arange(4), {'net': predicted}, np.arange(4), (5.0, 2.0, 1.0))
     assert [lesion.dice['net'] for lesion in lesions] == [0, 2 * 4 / (8 + 6), 1]
-    assert false == {'net': 1}
     worst, middle, _ = lesions
     assert (worst.position, worst.box) == (3, (7, 7, 8, 8))
     assert middle.volume_ml == pytest.approx(8 * 10 / 1000)
-    assert middle.diameter_mm == pytest.approx((6 * 80 / math.pi) ** (1 / 3))
+    assert middle.diameter_mm == pytest.approx(math.hypot(2 * 2, 1))  # between the middles of outer faces, rows of 2 mm
 
 
-def test_a_piece_over_two_lesions_counts_for_each_without_the_other():
+def test_a_piece_over_two_lesions_counts_whole_for_each():
     truth = volume(np.s_[0, 0:2, 0:2], np.s_[0, 0:2, 4:6], planes=1)
     predicted = volume(np.s_[0, 0:2, 0:6], planes=1)
-    lesions, false = find_lesions(truth, np.arange(1), {'net': predicted}, np.arange(1), (1, 1, 1))
-    assert [lesion.dice['net'] for lesion in lesions] == [2 * 4 / (4 + 4 + 4)] * 2
-    assert false == {'net': 0}
+    lesions = lesions_of_slices(truth, np.arange(1), {'net': predicted}, np.arange(1), (1, 1, 1))
+    assert [lesion.dice['net'] for lesion in lesions] == [2 * 4 / (4 + 12)] * 2
 
 
 def test_lesions_are_whole_though_few_slices_are_tested():
-    truth = volume(np.s_[0:3, 0:2, 0:2], planes=4)  # slices 5, 6, 8, 9: the third touches no neighbour
+    truth = volume(np.s_[0:3, 0:2, 0:2], np.s_[2, 6:8, 6:8], planes=4)  # slices 5, 6, 8, 9: the third touches none
     indices = np.array([5, 6, 8, 9])
-    lesions, _ = find_lesions(truth, indices, {'net': truth[[1, 3]]}, indices[[1, 3]], (1, 1, 1))
+    lesions = lesions_of_slices(truth, indices, {'net': truth[[1, 3]]}, indices[[1, 3]], (1, 1, 1))
     assert [(lesion.volume_ml, lesion.position, lesion.dice['net']) for lesion in lesions] == [(0.008, 0, 1)]
+
+
+def test_lesions_of_a_scan_are_those_that_were_scored():
+    lesion = {'volume_ml': 0.5, 'diameter_mm': 12.5, 'slice': 7, 'box': [10, 20, 31, 40]}
+    found = [lesion | {'dice': {'unet': 0.75, 'resunet': 0.25}}, lesion | {'dice': {'unet': 0.0, 'resunet': 0.5}}]
+    lesions = lesions_of_scan({'size': [9, 100, 200], 'lesions': found}, np.array([4, 6, 7]), 50)
+    # 50 rows of padding above; a pixel of the grid is 4 of the scan.
+    assert lesions == [
+        Lesion(0.5, 12.5, 2, (15, 5, 21, 10), {'U-Net': 0.0, 'ResU-Net': 0.5}),
+        Lesion(0.5, 12.5, 2, (15, 5, 21, 10), {'U-Net': 0.75, 'ResU-Net': 0.25}),
+    ]
+    assert lesions_of_scan({'size': [9, 100, 200]}, np.arange(2), 50) == []
+
+
+def test_volumes_and_numbers_in_words():
+    shown = {0.0: '0', 0.004: '0.0040', 0.5: '0.50', 0.999: '1.0', 12.34: '12.3', 1234.5: '1,234.5'}
+    assert {ml: ml_in_words(ml) for ml in shown} == shown
+    assert [counted(number, 'lesion') for number in (0, 1, 1000)] == ['0 lesions', '1 lesion', '1,000 lesions']
 
 
 def test_spacing_of_the_grid():
@@ -76,12 +95,20 @@ def make_case(marked):
     """A case of six slices, noise, with a truth on the slices `marked` that the network misses."""
     truth = volume(*((k, slice(0, 2), slice(0, k + 1)) for k in marked), planes=6)
     predictions = {'U-Net': np.zeros_like(truth)}
-    lesions, false = find_lesions(truth, np.arange(6), predictions, np.arange(6), (1, 1, 1))
+    lesions = lesions_of_slices(truth, np.arange(6), predictions, np.arange(6), (1, 1, 1))
     images = np.random.default_rng(0).integers(0, 256, truth.shape, np.uint8)
     dice = {'U-Net': np.zeros(6)}
     return Case(
-        'case-1', 'patient 1', np.arange(6), images, truth, predictions, (1, 1, 1), {'U-Net': 0}, dice, lesions, false
+        'case-1', 'patient 1', np.arange(6), images, truth, predictions, (1, 1, 1), {'U-Net': 0}, dice, 0.1, lesions
     )
+
+
+def test_the_best_cases_are_scored_above_0():
+    cases = [dataclasses.replace(make_case([2]), dice={'U-Net': dice}) for dice in (0.0, 0.3, math.nan, 0.0, 0.9, 0.0)]
+    worst, best = worst_and_best(cases)
+    assert [case.dice['U-Net'] for case in worst] == [0, 0, 0]
+    assert [case.dice['U-Net'] for case in best] == [0.9, 0.3]
+    assert worst_and_best([cases[0], cases[3]]) == ([cases[0]], [])
 
 
 def test_what_does_not_fit_is_left_out_the_telling_slices_last():
