@@ -302,7 +302,7 @@ def test_an_empty_folder_becomes_the_store_but_nothing_else_is_overwritten(tmp_p
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     write_cases(tmp_path / 'raw', 1)
-    with pytest.raises(UserError, match=r'volume-0\.nii/store\.partial: Not a directory; .* data\.store'):
+    with pytest.raises(UserError, match=r'volume-0\.nii/store\.partial: cannot write there \(Not a directory\)'):
         prepare(settings(tmp_path, store=str(tmp_path / 'raw' / 'volume-0.nii' / 'store')))
 
 

@@ -203,6 +203,7 @@ def small_disk(tmp_path):
     subprocess.run(['umount', str(tmp_path)], check=True)
 
 
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # of the save that failed, late
 def test_a_full_disk_costs_a_checkpoint_and_no_more(small_disk, caplog):
     noise = jax.device_put({'w': jax.random.normal(jax.random.key(0), (500, 1000))}, replicated(make_mesh()))
     like = abstract(noise, replicated(make_mesh()))
