@@ -78,7 +78,8 @@ def test_a_preempted_job_saves_is_queued_again_and_ends_like_an_undisturbed_one(
         [('task 0:', '75'), ('task 1:', '75')],
         [('task 1:', '75'), ('task 0:', '75')],
     )
-    slurm.run('scontrol', 'update', f'JobId={job}', 'StartTime=now')  # SLURM lets a requeued job wait two minutes
+    slurm.run('scontrol', 'update', f'JobId={job}', 'StartTime=now+5')
+    # (SLURM lets a requeued job wait two minutes, but revokes the credential of one that starts in the same second.)
     wait_for(lambda: slurm.state(job) in ('COMPLETED', 'FAILED', ''), 'the end of the job', 300)
     whole = log.read_text()
     assert whole.startswith(stopped)  # appended to
