@@ -75,7 +75,7 @@ def of_scans(workdir, tmp_path_factory):
     """The run with scores of its whole scans: U-Net marks tumour a row too low, ResU-Net exactly, in the last none."""
     place = tmp_path_factory.mktemp('scans') / 'run'
     shutil.copytree(workdir, place)
-    config = read_run_config(workdir)[0]
+    config = read_run_config(workdir)
     scans, _ = find_scans(open_store(config), config.data)
     scored = []
     for number, case in enumerate(scans.values()):
@@ -227,7 +227,7 @@ def test_scores_of_other_scans_are_refused(of_scans, tmp_path):
     values = json.loads((of_scans / 'comparison.json').read_text())
     del values['volumes']['cases'][0]
     (tmp_path / 'run' / 'comparison.json').write_text(json.dumps(values))
-    with pytest.raises(UserError, match='volume-0: not among the scored volumes'):
+    with pytest.raises(UserError, match='not among the scored volumes of the results'):
         gather(tmp_path / 'run')
 
 
