@@ -137,7 +137,7 @@ def test_without_the_volumes_a_line_says_what_is_missing(config, seeds, tmp_path
 
 def test_other_volumes_need_the_slices_of_the_run_only_for_fitting(config, seeds, tmp_path):
     folder = without(seeds[0] / 'seed-0' / 'unet', tmp_path / 'run', 'store', tmp_path)
-    with pytest.raises(UserError, match='the slice store of .* is not there'):
+    with pytest.raises(UserError, match=r'the slice store of .* is not there'):
         evaluate_run(folder, 'best', 'test', None)
     results = evaluate_run(folder, 'best', 'test', Path(config.data.raw), keep_training_cases=True)
     assert results['fitted'] is None
