@@ -84,13 +84,14 @@ class Waiting:
         done = 0.0  # when the step before was
         while (seen := self._seen.get()) is not None:
             arrays, times = seen
-            if times.streamed is not None and times.sent <= done and all(each.is_ready() for each in arrays):
-                done = time.perf_counter()  # it was there before the step ended, and this thread late to see it
+            # It was there before the step ended, and this thread late to see it:
+            in_time = times.streamed is not None and times.sent <= done and all(each.is_ready() for each in arrays)
             try:
                 jax.block_until_ready(arrays)
             except Exception:  # the loop meets it too, and tells
                 continue
             now = time.perf_counter()
+            done = now if in_time else done
             if times.restart:
                 self._last = None
             elif times.streamed is None:
