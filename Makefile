@@ -41,7 +41,7 @@ $(VIEWER)/niivue.umd.js: $(VIEWER)/package-lock.json
 	@cp build/viewer/node_modules/@niivue/niivue/dist/niivue.umd.js $@
 
 test: setup
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # What takes minutes: many processes, many kills, SLURM.
 test-long: setup
