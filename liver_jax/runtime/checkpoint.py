@@ -5,7 +5,7 @@ to score with), `optimizer` (all else that training goes on from), and as JSON `
 stopping, best step, digest of the split) and `about` (the config, the environment, checksums of the arrays).
 """
 
-import gc
+import functools
 import itertools
 import json
 import logging
@@ -187,7 +187,7 @@ class Checkpoints:
             read_only=self._read_only,
             multiprocessing_options=of(own, {own}, f'alone-{next(_OPENED)}') if self._read_only else of(),
         )
-        return ocp.CheckpointManager(self._folder, options=options)
+        return _Manager(self._folder, options=options)
 
     def _give_up(self, error: Exception) -> None:
         """Tell of a save that failed, clear it away, and start over: orbax would repeat the error for ever."""
@@ -235,7 +235,7 @@ class Checkpoints:
             return self._manager.restore(step, args=ocp.args.Composite(**items))
         except Exception as error:  # orbax raises whatever its threads met
             reason = type(error).__name__
-        _clear_up()
+        _pass_over_reads_that_failed()
         raise self._damaged(step, reason)
 
     def _json(self, step: int, item: str) -> dict[str, Any]:
@@ -263,6 +263,18 @@ def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path, simple=True, separator='.'): tuple(leaf.shape) for path, leaf in leaves}
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, but that it asks nobody about pre-emption.
+
+    It would ask JAX, which counts who asks, with the number of the step; `distributed.agreed` asks with the number of
+    safe points, and a stop agreed on in one count is not met in the other.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        """Never: the loop decides when to stop and to save."""
+        return False
+
+
 class _NewestAndBest(checkpoint_managers.PreservationPolicy):
     """Keeps the newest two checkpoints and the best as of each. (orbax's own best_fn may delete the newest.)"""
 
@@ -276,8 +288,16 @@ class _NewestAndBest(checkpoint_managers.PreservationPolicy):
         return [info.step in kept for info in checkpoints]
 
 
-def _clear_up() -> None:
-    """Orbax leaves the coroutines of a failed read to the garbage collector, which complains of them on stderr."""
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    gc.collect()
-    sys.unraisablehook = hook
+@functools.cache
+def _pass_over_reads_that_failed() -> None:
+    """Orbax leaves coroutines of a failed read to the garbage collector, whenever tensorstore lets go of them; Python
+    would complain of each on stderr, pages long, of what has been told already.
+    """
+    told = sys.unraisablehook
+
+    def tell(unraisable: Any) -> None:
+        code = getattr(unraisable.object, 'cr_code', None)
+        if code is None or 'orbax' not in Path(code.co_filename).parts:
+            told(unraisable)
+
+    sys.unraisablehook = tell
