@@ -164,13 +164,3 @@ def test_a_signal_saves_in_all_processes(config, reference, tmp_path):
     assert load_run(tmp_path, 'latest').step > 0
     assert train(2, 1, config, tmp_path)[0] == 0
     assert_same(rows(tmp_path), rows(reference))
-
-
-@long
-def test_a_signal_is_obeyed_at_once_after_a_resume_and_beside_saves(config, tmp_path):
-    """JAX counts safe points; nothing else may feed that counter, such as the step of each save."""
-    often = dataclasses.replace(config.train, epochs=10, patience=10, save_every_steps=1)
-    saving = dataclasses.replace(config, train=often)
-    assert train(2, 1, saving, tmp_path, 'epoch 5 of 10', terminate)[0] == RESUME_CODE
-    assert train(2, 1, saving, tmp_path, 'epoch 6 of 10', terminate)[0] == RESUME_CODE
-    assert load_run(tmp_path, 'latest').step < 40

@@ -1,18 +1,22 @@
 """Checkpoints: the newest two and the best are kept, a torn or damaged one is never loaded, restoring is exact."""
 
+import gc
 import logging
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from liver_jax.errors import UserError
 from liver_jax.files import Appended
+from liver_jax.runtime import checkpoint
 from liver_jax.runtime.checkpoint import Checkpoints, abstract
 from liver_jax.runtime.mesh import make_mesh, replicated
 
@@ -44,6 +48,15 @@ def test_going_back_by_one_finds_its_best_too(tmp_path):
         save(checkpoints, 4, 4)
         checkpoints.wait()
         assert checkpoints.steps() == [1, 3, 4]  # the best as of 3 is 1
+
+
+def test_saving_does_not_count_among_the_safe_points(tmp_path, monkeypatch):
+    """JAX has one count of them for a process, the loop's; a step fed to it has processes wait for another stop."""
+    asked = []
+    monkeypatch.setattr(multihost_utils, 'reached_preemption_sync_point', asked.append)
+    with Checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 1000, 1000)
+    assert asked == []
 
 
 @pytest.mark.parametrize('devices', [1, 2, 8])
@@ -237,3 +250,30 @@ def test_what_a_full_disk_refuses_of_a_log_is_written_later(small_disk, caplog):
     log.write(b'last\n')
     log.close()
     assert (small_disk / 'rows').read_bytes() == b'first\n' + 2 * many + b'last\n'
+
+
+READ = """
+import types
+@types.coroutine
+def forever():
+    yield
+async def read():
+    try:
+        await forever()
+    except BaseException:
+        raise OSError('broken off')
+"""
+
+
+@pytest.mark.parametrize(('place', 'told'), [('orbax', 0), ('elsewhere', 1)])
+def test_a_read_that_orbax_broke_off_is_not_complained_of_later(place, told, monkeypatch):
+    complaints = []
+    monkeypatch.setattr(sys, 'unraisablehook', complaints.append)
+    checkpoint._pass_over_reads_that_failed.__wrapped__()
+    names = {}
+    exec(compile(READ, f'/packages/{place}/reading.py', 'exec'), names)
+    under_way = names['read']()
+    under_way.send(None)
+    del under_way
+    gc.collect()
+    assert len(complaints) == told
