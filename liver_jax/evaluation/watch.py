@@ -7,8 +7,8 @@ checkpoint that has a row is never scored again. One that training has removed b
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from liver_jax.config import Config
 from liver_jax.data.certificate import check_trained_on
@@ -22,7 +22,7 @@ from liver_jax.models import build_model
 from liver_jax.runtime.checkpoint import Checkpoints, Damaged, abstract
 from liver_jax.runtime.interrupt import Interrupted, StopRequest, watch_signals
 from liver_jax.runtime.mesh import own_mesh, replicated
-from liver_jax.runtime.telemetry import ScoreLog
+from liver_jax.runtime.telemetry import ScoreLog, read_history
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 2.0  # a look at two folders; a checkpoint takes longer to save
@@ -40,7 +40,9 @@ def watch(workdir: Path, part: str, store: str = '') -> str:
     """
     name = f'watch_{part}'
     with watch_signals() as stop:
-        _wait(lambda: (workdir / 'checkpoints').is_dir(), stop, f'{workdir}: no checkpoints there yet; waiting')
+        if not (workdir / 'checkpoints').is_dir():
+            log.info('%s: no checkpoints there yet; waiting', workdir)
+            _wait((workdir / 'checkpoints').is_dir, stop)
         with (
             locked(workdir / 'tensorboard' / name),
             Checkpoints(workdir / 'checkpoints', read_only=True) as checkpoints,
@@ -48,14 +50,14 @@ def watch(workdir: Path, part: str, store: str = '') -> str:
             scores = ScoreLog(workdir, name)
             try:
                 watched = _Watch(workdir, part, run_config(workdir, store), checkpoints, scores, stop)
-                _wait(watched.look, stop, f'{workdir}: watching its checkpoints on split {part!r}')
+                log.info('%s: watching its checkpoints on split %r', workdir, part)
+                _wait(watched.look, stop)
             finally:
                 scores.close()
     return f'{len(scores.rows)} checkpoints of {workdir}: {workdir / "evaluation" / name}.jsonl'
 
 
-def _wait(done: Any, stop: StopRequest, words: str) -> None:
-    log.info('%s', words)
+def _wait(done: Callable[[], bool], stop: StopRequest) -> None:
     while not done():
         if stop.reached():
             raise Interrupted('stopped watching')
@@ -82,6 +84,7 @@ class _Watch:
                 raise Interrupted('stopped watching')
             self._seen.add(new[0])  # the one that training removes first
             self._try(new[0])
+            self._tell_of_missed(new[0])
         return self._ended(max(self._steps(), default=0))
 
     def _steps(self) -> list[int]:
@@ -94,6 +97,15 @@ class _Watch:
         except Damaged as error:
             gone = not (self._workdir / 'checkpoints' / str(step)).is_dir()
             log.warning('%s', f'step {step}: removed by training before it was scored' if gone else error)
+
+    def _tell_of_missed(self, step: int) -> None:
+        """Epochs before this step whose checkpoint came and went between two looks."""
+        validated = {int(row['step']) for row in read_history(self._workdir) if 'val/loss' in row}
+        missed = sorted(each for each in validated - self._seen if each < step)
+        self._seen.update(missed)
+        if missed:
+            words = ', '.join(map(str, missed))
+            log.warning('step %s: removed by training before it was scored', words)
 
     def _score(self, step: int) -> None:
         variables, progress = self._checkpoints.restore_model(step, self._like), self._checkpoints.progress(step)

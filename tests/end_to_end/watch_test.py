@@ -164,6 +164,16 @@ def test_a_checkpoint_that_goes_away_is_passed_over(run, monkeypatch, caplog):
     assert 8 not in [row['step'] for row in scored(run)]
 
 
+def test_epochs_that_came_and_went_between_two_looks_are_named_once(run, caplog):
+    shutil.rmtree(run / 'checkpoints' / '4', ignore_errors=True)
+    shutil.rmtree(run / 'checkpoints' / '8')
+    for _ in range(2):
+        watch(run, 'val')
+    assert caplog.text.count('step 4, 8: removed by training before it was scored') == 1
+    assert [row['step'] for row in scored(run)] == [12]
+    assert 'no checkpoints there yet' not in caplog.text
+
+
 def test_a_signal_ends_it_with_the_code_to_go_on(run):
     shutil.rmtree(run / 'checkpoints' / '12')  # as of a run that still goes on
     watcher = start(f'--workdir={run}')
