@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
@@ -67,6 +68,8 @@ class Checkpoints:
                 write_atomically(self._folder / str(step) / 'progress' / 'metadata', json.dumps(sealed(progress)))
             return
         self._keep.best[step] = progress['best_step']
+        # Copies on the host: the next step takes the devices' memory, and orbax cuts arrays of n devices into n parts.
+        model, optimizer = jax.tree.map(np.array, (model, optimizer))
         sums = {'model': checksum(model), 'optimizer': checksum(optimizer)}
         items = ocp.args.Composite(
             model=ocp.args.StandardSave(model),
