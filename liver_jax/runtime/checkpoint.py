@@ -69,7 +69,7 @@ class Checkpoints:
             return
         self._keep.best[step] = progress['best_step']
         # Copies on the host: the next step takes the devices' memory, and orbax cuts arrays of n devices into n parts.
-        model, optimizer = jax.tree.map(np.array, (model, optimizer))
+        model, optimizer = jax.tree.map(np.array, jax.device_get((model, optimizer)))
         sums = {'model': checksum(model), 'optimizer': checksum(optimizer)}
         items = ocp.args.Composite(
             model=ocp.args.StandardSave(model),
