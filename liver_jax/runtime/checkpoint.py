@@ -1,39 +1,41 @@
-"""Checkpoints: the newest two and the best, written atomically in the background; the one importer of orbax.
+"""Checkpoints: the newest two and the best, written atomically in the background, by orbax.
 
 A checkpoint has four items, so that scoring reads no more than it needs: `model` (parameters and batch statistics
 to score with), `optimizer` (all else that training goes on from), and as JSON `progress` (stream position, early
 stopping, best step, digest of the split) and `about` (the config, the environment, checksums of the arrays).
 """
 
-import functools
-import itertools
 import json
 import logging
 import shutil
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 from liver_jax.errors import UserError
 from liver_jax.files import write_atomically
 from liver_jax.runtime.checksums import checksum, sealed
-from liver_jax.runtime.distributed import first_before_others, in_all, is_first, place
+from liver_jax.runtime.distributed import first_before_others, in_all, is_first
+from liver_jax.runtime.mesh import put_whole
+from liver_jax.runtime.orbax_manager import NewestAndBest, open_manager, read_arrays
 
 log = logging.getLogger(__name__)
 _DISK_FAULTS = ('No space left on device', 'Disk quota exceeded', 'Read-only file system', 'Input/output error')
-_OPENED = itertools.count()  # orbax wants names of its own for every manager
 Tree = Any
 Result = TypeVar('Result')
 
 
 class Damaged(UserError):  # noqa: N818 (what the checkpoint is)
-    """A checkpoint that cannot be read, or is not what was saved."""
+    """A checkpoint that cannot be read, or is not what was saved: `reason` says which."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        """`message` is for the user."""
+        super().__init__(message)
+        self.reason = reason
 
 
 class Checkpoints:
@@ -42,7 +44,7 @@ class Checkpoints:
     def __init__(self, folder: Path, read_only: bool = False) -> None:
         """Open the folder, or create it; all processes of a job together. `read_only` is for one process, any one."""
         self._folder, self._read_only = folder.absolute(), read_only
-        self._keep = _NewestAndBest()
+        self._keep = NewestAndBest()
         self._manager = self._open()
 
     def __enter__(self) -> 'Checkpoints':
@@ -107,24 +109,48 @@ class Checkpoints:
     def newest(self, read: Callable[[int], Result]) -> Result | None:
         """What `read` gives for the step of the newest checkpoint that it can read; None where there is none.
 
-        Damaged ones are put aside and told of.
+        Damaged ones are put aside and told of, unless there is no whole one.
 
         Raises:
-            UserError: there are checkpoints, all of them damaged.
+            UserError: there are checkpoints, or were, all of them damaged.
         """
-        steps = self.steps()
-        for step in reversed(steps):
+        damaged: dict[int, str] = {}
+        for step in reversed(self.steps()):
             try:
-                return read(step)
+                found = read(step)
             except Damaged as error:
-                aside = self._put_aside(step)
-                log.warning('%s; going back to the one before, this one is now %s', error, aside)
-        if steps:
-            raise UserError(f'{self._folder}: every checkpoint is damaged; expected a whole one, use a new --workdir')
+                damaged[step] = error.reason
+                continue
+            for bad, reason in damaged.items():
+                aside = self._put_aside(bad)
+                log.warning('checkpoint %d is damaged (%s); moved to %s, going on from %d', bad, reason, aside, step)
+            return found
+        told = [f'{step}: {reason}' for step, reason in damaged.items()]
+        if told := [*told, *sorted(path.name for path in self._folder.glob('damaged-*'))]:
+            raise UserError(
+                f'{self._folder}: every checkpoint is damaged ({", ".join(told)}); expected a whole one, put back a '
+                'copy or use a new --workdir'
+            )
         return None
 
+    def warn_of_damaged_best(self, like: Tree) -> None:
+        """Read the best checkpoint as the abstract tree `like`, and tell if that fails: training does not need it."""
+        best = self.best_step()
+        if best is None or best == self.latest_step():
+            return
+        try:
+            self.restore_model(best, like)
+            self.progress(best)
+        except Damaged as error:
+            log.warning(
+                'checkpoint %d, the best, is damaged (%s); training goes on, but until it finds a better one, scores '
+                'need --checkpoint=latest',
+                best,
+                error.reason,
+            )
+
     def latest_step(self) -> int | None:
-        """Step of the newest whole checkpoint."""
+        """Step of the newest checkpoint."""
         return self._manager.latest_step()
 
     def best_step(self) -> int | None:
@@ -153,8 +179,7 @@ class Checkpoints:
         Raises:
             UserError: a damaged checkpoint, or one of another network.
         """
-        self._check_network(step, like)
-        return self._restore(step, model=ocp.args.StandardRestore(like))['model']
+        return self._restore(step, 'model', like)
 
     def restore(self, step: int, model: Tree, optimizer: Tree) -> tuple[Tree, Tree]:
         """Model and optimizer as the abstract trees given.
@@ -163,11 +188,7 @@ class Checkpoints:
             Damaged: it cannot be read, or is not what was saved.
             UserError: it is of another network.
         """
-        self._check_network(step, model)
-        restored = self._restore(
-            step, model=ocp.args.StandardRestore(model), optimizer=ocp.args.StandardRestore(optimizer)
-        )
-        return restored['model'], restored['optimizer']
+        return self._restore(step, 'model', model), self._restore(step, 'optimizer', optimizer)
 
     def progress(self, step: int) -> dict[str, Any]:
         """Only the progress of a checkpoint."""
@@ -183,14 +204,7 @@ class Checkpoints:
         if not self._read_only and is_first():
             for torn in self._folder.glob('*.orbax-checkpoint-tmp*'):
                 shutil.rmtree(torn, ignore_errors=True)  # of a run that was killed; it takes room
-        own, of = place()[0], ocp.options.MultiprocessingOptions
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._keep,
-            create=not self._read_only,
-            read_only=self._read_only,
-            multiprocessing_options=of(own, {own}, f'alone-{next(_OPENED)}') if self._read_only else of(),
-        )
-        return _Manager(self._folder, options=options)
+        return open_manager(self._folder, self._keep, self._read_only)
 
     def _give_up(self, error: Exception) -> None:
         """Tell of a save that failed, clear it away, and start over: orbax would repeat the error for ever."""
@@ -198,51 +212,44 @@ class Checkpoints:
         log.warning('%s: a checkpoint could not be saved (%s); going on without it', self._folder, reason)
         self._manager = self._open()
 
-    def _put_aside(self, step: int) -> Path:
+    def _put_aside(self, step: int) -> str:
         aside = self._folder / f'damaged-{step}'
         with first_before_others():
             if is_first():
                 shutil.rmtree(aside, ignore_errors=True)
                 (self._folder / str(step)).rename(aside)
         self._manager.reload()
-        return aside
+        return aside.name
 
-    def _check_network(self, step: int, like: Tree) -> None:
-        """Compare shapes before orbax reads: it would fail in its threads, with pages of their own words."""
-        folder = self._folder / str(step) / 'model'
+    def _restore(self, step: int, item: str, like: Tree) -> Tree:
+        """Arrays, checked against their checksum: a flipped bit may be read without complaint."""
+        expected = self.about(step)['checksums'][item]
         try:
-            tree = ocp.StandardCheckpointHandler().metadata(folder).tree
-        except (OSError, ValueError, KeyError, AttributeError):
-            return  # damaged: reading it says so
-        found = _shapes(tree)
-        expected = _shapes(like)
+            arrays = read_arrays(self._folder / str(step) / item)
+        except Exception as error:  # tensorstore too
+            raise self._damaged(step, f'{item} cannot be read') from error
+        self._check_network(step, item, arrays, like)
+        restored = jax.tree_util.tree_map_with_path(lambda path, x: put_whole(arrays[_name(path)], x.sharding), like)
+        if checksum(restored) != expected:
+            raise self._damaged(step, f'{item} is not what was saved')
+        return restored
+
+    def _check_network(self, step: int, item: str, arrays: dict[str, np.ndarray], like: Tree) -> None:
+        found = {name: array.shape for name, array in arrays.items()}
+        expected = {_name(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(like)}
         names = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
         if names:
             raise UserError(
-                f'{folder}: of another network than the config of the run says ({len(names)} arrays differ, such as '
-                f'{names[0]}: {found.get(names[0], "missing")} instead of {expected.get(names[0], "none")}); '
-                'expected the config.json that it was trained with, put that back'
+                f'{self._folder / str(step) / item}: of another network than the config of the run says ({len(names)} '
+                f'arrays differ, such as {names[0]}: {found.get(names[0], "missing")} instead of '
+                f'{expected.get(names[0], "none")}); expected the config.json that it was trained with, put that back'
             )
 
-    def _restore(self, step: int, **items: Any) -> Any:
-        """Items of arrays, checked against their checksums: orbax reads a flipped bit without complaint."""
-        restored = self._read(step, **items)
-        expected = self.about(step)['checksums']
-        for name in items:
-            if checksum(restored[name]) != expected[name]:
-                raise self._damaged(step, f'{name} is not what was saved')
-        return restored
-
-    def _read(self, step: int, **items: Any) -> Any:
-        try:
-            return self._manager.restore(step, args=ocp.args.Composite(**items))
-        except Exception as error:  # orbax raises whatever its threads met
-            reason = type(error).__name__
-        _pass_over_reads_that_failed()
-        raise self._damaged(step, reason)
-
     def _json(self, step: int, item: str) -> dict[str, Any]:
-        values = dict(self._read(step, **{item: ocp.args.JsonRestore()})[item])
+        try:
+            values = dict(self._manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))[item])
+        except Exception as error:  # orbax raises whatever its threads met
+            raise self._damaged(step, f'{item} cannot be read') from error
         seal = values.pop('crc32', None)
         if sealed(values)['crc32'] != seal:
             raise self._damaged(step, f'{item} is not what was saved')
@@ -251,8 +258,9 @@ class Checkpoints:
     def _damaged(self, step: int, reason: str) -> Damaged:
         others = ', '.join(str(each) for each in self.steps() if each != step) or 'none'
         return Damaged(
-            f'{self._folder / str(step)}: a damaged checkpoint ({reason}); '
-            f'move it away to use the others (steps: {others}), or use a new --workdir'
+            f'{self._folder / str(step)}: a damaged checkpoint ({reason}); expected a whole one, name another with '
+            f'--checkpoint (steps: {others})',
+            reason,
         )
 
 
@@ -261,46 +269,6 @@ def abstract(tree: Tree, sharding: jax.sharding.Sharding) -> Tree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
-def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, 'shape'))
-    return {jax.tree_util.keystr(path, simple=True, separator='.'): tuple(leaf.shape) for path, leaf in leaves}
-
-
-class _Manager(ocp.CheckpointManager):
-    """Orbax's, but that it asks nobody about pre-emption.
-
-    It would ask JAX, which counts who asks, with the number of the step; `distributed.agreed` asks with the number of
-    safe points, and a stop agreed on in one count is not met in the other.
-    """
-
-    def reached_preemption(self, step: int) -> bool:
-        """Never: the loop decides when to stop and to save."""
-        return False
-
-
-class _NewestAndBest(checkpoint_managers.PreservationPolicy):
-    """Keeps the newest two checkpoints and the best as of each. (orbax's own best_fn may delete the newest.)"""
-
-    def __init__(self) -> None:
-        self.best: dict[int, int | None] = {}  # by step: the best one there was
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Which of the checkpoints stay."""
-        newest = sorted(info.step for info in checkpoints)[-2:]
-        kept = {*newest, *(self.best.get(step) for step in newest)}
-        return [info.step in kept for info in checkpoints]
-
-
-@functools.cache
-def _pass_over_reads_that_failed() -> None:
-    """Orbax leaves coroutines of a failed read to the garbage collector, whenever tensorstore lets go of them; Python
-    would complain of each on stderr, pages long, of what has been told already.
-    """
-    told = sys.unraisablehook
-
-    def tell(unraisable: Any) -> None:
-        code = getattr(unraisable.object, 'cr_code', None)
-        if code is None or 'orbax' not in Path(code.co_filename).parts:
-            told(unraisable)
-
-    sys.unraisablehook = tell
+def _name(path: tuple[Any, ...]) -> str:
+    """The name that orbax gives to a leaf of a tree."""
+    return jax.tree_util.keystr(path, simple=True, separator='.')

@@ -186,6 +186,7 @@ class _Run:
         shapes = abstract(jax.eval_shape(init), replicated(self.mesh))
         restored = self.checkpoints.newest(lambda step: self._restore(step, shapes))
         assert restored is not None  # there was one, and `newest` raises where none of them can be read
+        self.checkpoints.warn_of_damaged_best(shapes.variables)
         return restored
 
     def _restore(self, step: int, shapes: TrainState) -> TrainState:

@@ -143,7 +143,7 @@ def test_a_damaged_newest_checkpoint_costs_only_the_way_from_the_one_before(conf
     for file in (workdir / 'checkpoints' / str(newest) / 'optimizer' / 'ocdbt.process_0' / 'd').iterdir():
         file.write_bytes(b'')
     train(config, workdir)
-    assert f'checkpoints/{newest}: a damaged checkpoint' in caplog.text
+    assert f'checkpoint {newest} is damaged' in caplog.text
     check_same(workdir, unbroken)
 
 
