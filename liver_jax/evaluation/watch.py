@@ -96,12 +96,15 @@ class _Watch:
             self._score(step)
         except Damaged as error:
             gone = not (self._workdir / 'checkpoints' / str(step)).is_dir()
-            log.warning('%s', f'step {step}: removed by training before it was scored' if gone else error)
+            why = 'removed by training before it was scored' if gone else f'damaged ({error.reason}), no score'
+            log.warning('step %d: %s', step, why)
 
     def _tell_of_missed(self, step: int) -> None:
-        """Epochs before this step whose checkpoint came and went between two looks."""
-        validated = {int(row['step']) for row in read_history(self._workdir) if 'val/loss' in row}
-        missed = sorted(each for each in validated - self._seen if each < step)
+        """Checkpoints before this step that came and went between two looks."""
+        saved = {int(row['step']) for row in read_history(self._workdir) if 'val/loss' in row}
+        if every := self._config.train.save_every_steps:
+            saved.update(range(every, step, every))
+        missed = sorted(each for each in saved - self._seen if each < step)
         self._seen.update(missed)
         if missed:
             words = ', '.join(map(str, missed))

@@ -164,14 +164,25 @@ def test_a_checkpoint_that_goes_away_is_passed_over(run, monkeypatch, caplog):
     assert 8 not in [row['step'] for row in scored(run)]
 
 
-def test_epochs_that_came_and_went_between_two_looks_are_named_once(run, caplog):
+@pytest.mark.parametrize(('every', 'gone'), [(0, '4, 8'), (3, '3, 4, 6, 8, 9')])
+def test_checkpoints_that_came_and_went_between_two_looks_are_named_once(run, caplog, every, gone):
+    told = json.loads((run / 'config.json').read_text())
+    told['train']['save_every_steps'] = every
+    (run / 'config.json').write_text(json.dumps(told))
     shutil.rmtree(run / 'checkpoints' / '4', ignore_errors=True)
     shutil.rmtree(run / 'checkpoints' / '8')
     for _ in range(2):
         watch(run, 'val')
-    assert caplog.text.count('step 4, 8: removed by training before it was scored') == 1
+    assert caplog.text.count(f'step {gone}: removed by training before it was scored') == 1
     assert [row['step'] for row in scored(run)] == [12]
     assert 'no checkpoints there yet' not in caplog.text
+
+
+def test_a_damaged_checkpoint_has_no_score_and_the_others_have(run, caplog):
+    shutil.rmtree(run / 'checkpoints' / '8' / 'model')
+    watch(run, 'val')
+    assert 'step 8: damaged (model cannot be read), no score' in caplog.text
+    assert [row['step'] for row in scored(run)][-1] == 12
 
 
 def test_a_signal_ends_it_with_the_code_to_go_on(run):
