@@ -69,6 +69,7 @@ class Checkpoints:
             if is_first():
                 write_atomically(self._folder / str(step) / 'progress' / 'metadata', json.dumps(sealed(progress)))
             return
+        self._clear_torn()
         self._keep.best[step] = progress['best_step']
         # Copies on the host: the next step takes the devices' memory, and orbax cuts arrays of n devices into n parts.
         model, optimizer = jax.tree.map(np.array, jax.device_get((model, optimizer)))
@@ -201,10 +202,16 @@ class Checkpoints:
         return self._json(step, 'about')
 
     def _open(self) -> ocp.CheckpointManager:
+        self._clear_torn()
+        return open_manager(self._folder, self._keep, self._read_only)
+
+    def _clear_torn(self) -> None:
+        """Remove checkpoints of a run that was killed, or of a save that failed, for they take room. What was under way
+        of such a save may appear after it was given up.
+        """
         if not self._read_only and is_first():
             for torn in self._folder.glob('*.orbax-checkpoint-tmp*'):
-                shutil.rmtree(torn, ignore_errors=True)  # of a run that was killed; it takes room
-        return open_manager(self._folder, self._keep, self._read_only)
+                shutil.rmtree(torn, ignore_errors=True)
 
     def _give_up(self, error: Exception) -> None:
         """Tell of a save that failed, clear it away, and start over: orbax would repeat the error for ever."""

@@ -1,6 +1,8 @@
 """What the checkpoints here need of orbax: its manager, and the arrays that it has written."""
 
+import functools
 import itertools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ _OPENED = itertools.count()  # orbax wants names of its own for every manager
 
 def open_manager(folder: Path, keep: 'NewestAndBest', read_only: bool) -> ocp.CheckpointManager:
     """The manager of `folder`, which is made if missing; all processes together, or `read_only` one of them alone."""
+    if not read_only:
+        pass_over_broken_off_saves()
     own, of = place()[0], ocp.options.MultiprocessingOptions
     options = ocp.CheckpointManagerOptions(
         preservation_policy=keep,
@@ -57,6 +61,23 @@ def read_arrays(item: Path) -> dict[str, np.ndarray]:
     opened = [tensorstore.open({'driver': 'zarr', 'kvstore': {**folder, 'path': f'{name}/'}}) for name in names]
     under_way = [each.result().read() for each in opened]
     return {name: np.asarray(each.result()) for name, each in zip(names, under_way, strict=True)}
+
+
+@functools.cache
+def pass_over_broken_off_saves() -> None:
+    """Have Python say nothing of writes that orbax left behind when another failed, on a full disk: it would complain
+    of each on stderr, pages long and whenever they end, of what `Checkpoints` tells in a line.
+    """
+    told = sys.unraisablehook
+
+    def tell(unraisable: Any) -> None:
+        code = getattr(unraisable.object, 'cr_code', None)
+        of_orbax = code is not None and 'orbax' in Path(code.co_filename).parts
+        after_its_loop = unraisable.object is None and str(unraisable.exc_value) == 'Event loop is closed'
+        if not (of_orbax or after_its_loop):
+            told(unraisable)
+
+    sys.unraisablehook = tell
 
 
 class _Manager(ocp.CheckpointManager):
