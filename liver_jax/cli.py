@@ -26,7 +26,8 @@ def main() -> NoReturn:
         stream.reconfigure(errors='replace')  # type: ignore[union-attr]  # a terminal may know only ASCII
     logging.basicConfig(level=logging.WARNING, format='%(message)s', stream=sys.stderr)
     logging.getLogger('liver_jax').setLevel(logging.INFO)
-    logging.getLogger('absl').setLevel(logging.CRITICAL)  # orbax logs pages of what it raises and we tell in a line
+    for name in ('absl', 'asyncio'):  # orbax logs pages of what it raises and we tell in a line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         sys.exit(_main(sys.argv[1:]))
     except UserError as error:
