@@ -3,8 +3,9 @@
     python launch/local.py --processes=8 -- train --config=configs/unet.py --workdir=runs/unet
 
 Each process gets the GPU of its number; on CPU (JAX_PLATFORMS=cpu) each has JAX_NUM_CPU_DEVICES of its own. What they
-print comes with the number of the process before it. The first SIGINT or SIGTERM is passed on as SIGTERM, so that all
-save and stop; a second one kills. Once one process has ended, the others have 20 seconds to end as well.
+print comes with the number of the process before it; how they end is told last, and once where all say the same. The
+first SIGINT or SIGTERM is passed on as SIGTERM, so that all save and stop; a second one kills. Once one process has
+ended, the others have 20 seconds to end as well; what they meet for want of the failed one is left out.
 
 Exit code: that of the process that failed first, 128 and the signal where one killed it; 75 when all were stopped and
 have saved (the same command goes on); 0 when all are done.
@@ -28,16 +29,16 @@ LOOK_SECONDS = 0.1
 
 
 class Rank:
-    """One process of the job; what it prints is passed on line by line."""
+    """One process of the job; what it prints is passed on line by line, but how it ends is kept in `closing`."""
 
-    def __init__(self, number: int, count: int, address: str, arguments: list[str]) -> None:
+    def __init__(self, number: int, count: int, address: str, arguments: list[str], job: list['Rank']) -> None:
         environment = {
             'JAX_COORDINATOR_ADDRESS': address,
             'JAX_NUM_PROCESSES': str(count),
             'JAX_PROCESS_ID': str(number),
             'JAX_LOCAL_DEVICE_IDS': str(number),  # of the GPUs; CPUs are not counted
         }
-        self.number = number
+        self.number, self.job, self.closing = number, job, ''
         self.last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
         self.process = subprocess.Popen(
             [sys.executable, '-m', 'liver_jax', *arguments],
@@ -50,10 +51,24 @@ class Rank:
             thread.start()
 
     def _pass_on(self, source: TextIO, target: TextIO) -> None:
+        looked = 0.0
         for line in source:
             if target is sys.stderr:
                 self.last.append(line)
+                if line.startswith('liver-jax: '):
+                    self.closing = line
+                    continue
+                if time.monotonic() > looked + LOOK_SECONDS:
+                    time.sleep(LOOK_SECONDS)  # its neighbours know sooner than we that a process is gone
+                    looked = time.monotonic()
+                if any(rank.failed for rank in self.job if rank is not self):
+                    continue  # frames of JAX and gloo, which miss that process
             print(f'[{self.number}] {line}', end='', file=target, flush=True)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended, and not because all was done."""
+        return self.process.poll() not in (None, 0)
 
     def send(self, number: int) -> None:
         """Send a signal, if it still runs."""
@@ -88,8 +103,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     for number in range(values.processes):
-        ranks.append(Rank(number, values.processes, address, values.command))
-    return conclude(ranks, in_order_of_their_end(ranks))
+        ranks.append(Rank(number, values.processes, address, values.command, ranks))
+    return conclude(ranks, in_order_of_their_end(ranks), killed_by_us=len(asked) > 1)
 
 
 def in_order_of_their_end(ranks: list[Rank]) -> list[Rank]:
@@ -108,17 +123,21 @@ def in_order_of_their_end(ranks: list[Rank]) -> list[Rank]:
     return ended
 
 
-def conclude(ranks: list[Rank], ended: list[Rank]) -> int:
-    """The exit code of the job; where they ended differently, the last words of the one that failed first."""
+def conclude(ranks: list[Rank], ended: list[Rank], killed_by_us: bool) -> int:
+    """The exit code of the job, and how it ended: what all say once, else the words of the one that failed first."""
     codes = {rank.number: rank.finish() for rank in ranks}
-    failed = [rank for rank in ended if codes[rank.number]]
-    if not failed:
-        return 0
-    first = failed[0]
+    first = next((rank for rank in ended if codes[rank.number]), ranks[0])
     code = codes[first.number]
-    if set(codes.values()) != {code}:
+    if first.process.returncode < 0 and not killed_by_us:
+        number = -first.process.returncode
+        hint = 'for lack of memory, or by hand' if number == signal.SIGKILL else signal.strsignal(number)
+        print(f'process {first.number} was killed by signal {number} ({hint})', file=sys.stderr)
+    elif set(codes.values()) != {code}:
         print(f'process {first.number} failed first, with code {code}; its last words:', file=sys.stderr)
         print(''.join(first.last) or '(none)', file=sys.stderr)
+    else:
+        told = dict.fromkeys(rank.closing for rank in ended if rank.closing)
+        print(''.join(told), end='', file=sys.stderr)
     return code
 
 

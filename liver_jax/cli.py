@@ -6,7 +6,6 @@ import shutil
 import sys
 import textwrap
 import traceback
-from contextlib import nullcontext
 from typing import NoReturn
 
 from liver_jax import __version__
@@ -15,7 +14,7 @@ from liver_jax.commands import COMMANDS
 from liver_jax.config_fields import unknown_name
 from liver_jax.errors import UserError
 from liver_jax.runtime.distributed import end_together, is_first, place
-from liver_jax.runtime.interrupt import RESUME_CODE, Ended, Interrupted, watch_signals
+from liver_jax.runtime.interrupt import RESUME_CODE, Ended, Interrupted, usual_signals, watch_signals
 
 
 def main() -> NoReturn:
@@ -86,7 +85,11 @@ def _main(arguments: list[str]) -> int:
         show_help(name, COMMANDS[name])
         return 0
     values = parse_flags(name, COMMANDS[name], rest)
-    with watch_signals() if COMMANDS[name].resumes else nullcontext():
+    if COMMANDS[name].resumes:
+        with watch_signals():
+            COMMANDS[name].run(values)
+    else:
+        usual_signals()
         COMMANDS[name].run(values)
     return 0
 

@@ -34,7 +34,7 @@ class Flag:
 class Command:
     """A command: a line of help, its flags by name, what it runs, the flag whose value may stand as a plain word.
 
-    One that `resumes` goes on where SIGINT or SIGTERM stopped it.
+    One that `resumes` may be stopped by SIGINT or SIGTERM and started again: it goes on, or begins anew.
     """
 
     help: str

@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-import signal
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from liver_jax.commands_scoring import SCORING
 from liver_jax.config import Config
 from liver_jax.errors import UserError
 from liver_jax.runtime.distributed import is_first
-from liver_jax.runtime.interrupt import Interrupted
+from liver_jax.runtime.interrupt import unwinding
 
 CONFIG = Flag('a config file, such as configs/lits.py; override a field with --config.data.raw=PATH')
 DEFAULT_CONFIG = str(Path(__file__).parent.parent / 'configs' / 'default.py')
@@ -33,11 +32,8 @@ def _prepare(values: FlagValues) -> None:
     if values.shard and values.merge:
         raise UserError('--shard and --merge were both given; expected --merge alone, once all shards are done')
     shard = _shard(values.shard) if values.shard else None
-    try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's wish is like Ctrl-C
+    with unwinding():
         made = prepare(config, shard, values.merge)
-    except KeyboardInterrupt as error:
-        raise Interrupted('stopped; finished volumes are kept') from error
     print(f'shard {values.shard}: {made}' if shard else f'slice store: {made}')
     if shard:
         print('once all are done: the same command with --merge')
@@ -166,6 +162,7 @@ COMMANDS = {
             'merge': Flag('join the shares to the store, once all are done', False),
         },
         _prepare,
+        resumes=True,
     ),
     'train': Command('train one network', {'config': CONFIG, 'workdir': WORKDIR}, _train, resumes=True),
     **SCORING,

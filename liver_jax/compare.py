@@ -31,7 +31,7 @@ from liver_jax.report.reliability import draw_reliability
 from liver_jax.report.tables import comparison_markdown, comparison_text
 from liver_jax.report.volume_table import volumes_markdown, volumes_text
 from liver_jax.runtime.distributed import on_first
-from liver_jax.runtime.interrupt import watch_signals
+from liver_jax.runtime.interrupt import unwinding, watch_signals
 from liver_jax.runtime.run_folder import open_run, write_json
 from liver_jax.runtime.telemetry import read_history
 
@@ -75,7 +75,8 @@ def compare(config: Config, workdir: Path, width: int) -> str:
 
 def _prepare(config: Config) -> None:
     if Path(config.data.raw).is_dir() or not Path(config.data.store).exists():
-        prepare(config.data)
+        with unwinding():
+            prepare(config.data)
     elif config.data.raw:
         log.warning('%s is gone; going on with the slices in %s', config.data.raw, config.data.store)
 

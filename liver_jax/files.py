@@ -5,6 +5,7 @@ import fcntl
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,16 @@ class Appended:
         self._file.close()
 
 
+def check_writable(folder: Path) -> None:
+    """Make `folder` where it is missing; raises UserError where nothing can be written in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+
+
 @contextmanager
 def locked(folder: Path, shared: bool = False) -> Iterator[None]:
     """Hold `folder` (made if missing) for this process, by an advisory lock that ends with the process.
@@ -69,7 +80,7 @@ def locked(folder: Path, shared: bool = False) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / '.lock', 'a+')  # noqa: SIM115 (closed below)
     except OSError as error:
-        raise UserError(f'{folder}: cannot write there ({error.strerror}); expected a folder to write to') from error
+        raise _cannot_write(folder, error) from error
     with file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -82,3 +93,7 @@ def locked(folder: Path, shared: bool = False) -> Iterator[None]:
         file.write(f'{os.getpid()} on {socket.gethostname()}')
         file.flush()
         yield
+
+
+def _cannot_write(folder: Path, error: OSError) -> UserError:
+    return UserError(f'{folder}: cannot write there ({error.strerror}); expected a folder to write to')

@@ -117,7 +117,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of the store at `path`; raises UserError when there is none of this version."""
     file = path / 'manifest.json'
     if not file.exists():
-        raise UserError(f'{path}: no slice store there; make it with `liver-jax prepare` or set data.store')
+        raise UserError(
+            f'{path}: no slice store there; make it with `liver-jax prepare` from the volumes in data.raw '
+            '(--config.data.raw=PATH), or set data.store'
+        )
     try:
         manifest: dict[str, Any] = json.loads(file.read_text())
     except (OSError, ValueError) as error:

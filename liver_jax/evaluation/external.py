@@ -13,6 +13,7 @@ from liver_jax.data.certificate import Record
 from liver_jax.data.prepare import prepare, raw_cases
 from liver_jax.data.store import SliceStore
 from liver_jax.errors import UserError
+from liver_jax.runtime.interrupt import unwinding
 
 log = logging.getLogger(__name__)
 KNOWN_FROM = {'train': 'in training', 'val': 'in validation'}
@@ -31,7 +32,8 @@ def choose_external(
     """
     if not raw.is_dir():
         raise UserError(f'--raw={raw}: no such folder; expected one with CT volumes and their segmentations')
-    store = SliceStore(prepare(external_data(raw, patterns, data, workdir)))
+    with unwinding():
+        store = SliceStore(prepare(external_data(raw, patterns, data, workdir)))
     known = known_cases(store, split)
     names = ', '.join(f'{case["case"]} ({KNOWN_FROM[case["part"]]}, as {case["same_as"]})' for case in known)
     total = len(store.contents)

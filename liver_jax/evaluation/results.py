@@ -16,6 +16,7 @@ from liver_jax.evaluation.scans import find_scans, make_part, part_of_rows
 from liver_jax.evaluation.scores import summarise
 from liver_jax.evaluation.summary import summarise_assessments
 from liver_jax.evaluation.volumes import make_predictor
+from liver_jax.files import check_writable
 from liver_jax.runtime.run_folder import write_json
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ def evaluate_run(
         raise UserError('--keep_training_cases speaks of --raw, which is not given; expected both or neither')
     run, record = load_run(workdir, checkpoint, moved_store), read_record(workdir / 'split.json')
     check_trained_on(workdir / 'split.json', record, run.split)
+    check_writable(workdir / 'evaluation')  # rather now than after an hour of scoring
     own, note = _own_slices(run, workdir)
     scans, missing = find_scans(own[0], run.config.data) if own else (None, '')
     if raw:

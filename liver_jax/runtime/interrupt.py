@@ -97,7 +97,7 @@ class StopRequest:
             if self.requested:
                 _leave(128 + number, 'stopped at once; what was saved before is whole')
             if not self._holding:
-                _leave(RESUME_CODE, f'stopped by {signal.Signals(number).name}; the same command goes on')
+                _leave(RESUME_CODE, f'stopped by {signal.Signals(number).name}; start the same command again')
             self.requested = True
         log.warning('%s: saving and stopping; again to stop at once', signal.Signals(number).name)
 
@@ -132,6 +132,36 @@ def watch_signals(file: Path | None = None, hours: float = 0.0) -> Iterator[Stop
         thread.join()
         os.close(reader)
         os.close(writer)
+
+
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """Within the block SIGINT and SIGTERM unwind the main thread, as Ctrl-C does in Python: for work that has processes
+    of its own to end. Of several processes of a job each leaves at once, for the others would wait for it.
+
+    Raises:
+        Interrupted: a signal came.
+    """
+    if threading.current_thread() is not threading.main_thread() or place()[1] > 1:
+        yield
+        return
+    outer = signal.set_wakeup_fd(-1)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted('stopped; what is finished is kept') from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(outer)
+
+
+def usual_signals() -> None:
+    """From now on signals are Python's own matter; those that are ignored stay so."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _watch(reader: int, stop: StopRequest, heard: threading.Event) -> None:

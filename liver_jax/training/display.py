@@ -30,7 +30,7 @@ class Display:
         self._name, first = DISPLAY_NAMES[config.model.name], jax.process_index() == 0
         self._bar = tqdm(
             total=self._total, initial=step, desc=self._name, ncols=_columns(),
-            bar_format=f'{{desc}}{{percentage:3.0f}}%|{{bar:{_BAR}}}| {{n_fmt}}/{{total_fmt}}{{postfix}}',
+            bar_format=f'{{desc}} {{percentage:3.0f}}%|{{bar:{_BAR}}}| {{n_fmt}}/{{total_fmt}}{{postfix}}',
             disable=None if first else True,
         )  # fmt: skip
         self._redirected = logging_redirect_tqdm()

@@ -14,7 +14,7 @@ from liver_jax.data.augment import to_unit
 from liver_jax.runtime.mesh import batch_sharding, replicated
 from liver_jax.training.recipe import Recipe
 from liver_jax.training.state import TrainState
-from liver_jax.training.step import Batch, train_step
+from liver_jax.training.step import Batch, l2_norm, train_step
 
 Found = dict[str, Any]
 
@@ -84,7 +84,7 @@ def _look_at(model: nn.Module, variables: Any, images: jax.Array, trees: Mapping
     collections = ['intermediates', 'batch_stats']
     _, seen = model.apply(variables, images, train=train, mutable=collections, capture_intermediates=True)
     outputs = _by_layer(seen['intermediates'], _greatest, drop=2)  # of its path: __call__ and a number
-    norms = {name: _by_layer(tree, jnp.linalg.norm, drop=1) for name, tree in trees.items()}
+    norms = {name: _by_layer(tree, l2_norm, drop=1) for name, tree in trees.items()}
     layers = {
         layer: {'output': outputs[layer], **{name: norm[layer] for name, norm in norms.items()}}
         for layer in norms['parameters']

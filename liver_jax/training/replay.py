@@ -62,10 +62,10 @@ def describe(about: dict[str, Any], found: Found) -> str:
 def _beginnings(found: Found) -> list[str]:
     """Where each quantity first is not finite."""
     ways = [
-        ('parameters', False, 'first parameters that are not finite, from the image on'),
+        ('parameters', False, 'first parameters whose norm is not finite, from the image on'),
         ('output', False, 'first output that is not finite, from the image on'),
-        ('gradient', True, 'first gradient that is not finite, from the loss back'),
-        ('update', True, 'first update that is not finite, from the loss back'),
+        ('gradient', True, 'first gradient whose norm is not finite, from the loss back'),
+        ('update', True, 'first update whose norm is not finite, from the loss back'),
     ]
     layers = [(words, first_layer(found, name, backwards)) for name, backwards, words in ways]
     return [f'{words}: {layer}' for words, layer in layers if layer]

@@ -41,10 +41,17 @@ def train_step(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainSt
     metrics = {
         'loss': loss,
         'learning_rate': recipe.schedule(state.step),
-        'gradient_norm': optax.tree.norm(gradients),
-        'update_norm': optax.tree.norm(updates),
+        'gradient_norm': l2_norm(gradients),
+        'update_norm': l2_norm(updates),
     }
     return TrainState(state.step + 1, params, batch_stats, opt_state, average), metrics
+
+
+def l2_norm(tree: Any) -> jax.Array:
+    """The L2 norm of all values, 0, infinite or NaN only if they are so: their squares may be beyond float32."""
+    greatest = jnp.stack([jnp.abs(each).max() for each in jax.tree.leaves(tree)]).max()
+    unit = jnp.clip(greatest, 2.0**-126, 2.0**126)  # its inverse is a normal number as well
+    return unit * optax.tree.norm(jax.tree.map(lambda each: each / unit, tree))
 
 
 def _gradients(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[jax.Array, Any, Any]:

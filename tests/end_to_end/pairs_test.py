@@ -147,6 +147,14 @@ def test_other_volumes_need_the_slices_of_the_run_only_for_fitting(config, seeds
     }
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_an_hour_of_scoring(seeds, tmp_path):
+    folder = shutil.copytree(seeds[0] / 'seed-0' / 'unet', tmp_path / 'run')
+    shutil.rmtree(folder / 'evaluation')
+    (folder / 'evaluation').touch()
+    with pytest.raises(UserError, match=r'run/evaluation: cannot write there \(.*\); expected a folder to write to'):
+        evaluate_run(folder, 'best', 'test', None)
+
+
 def test_three_folds_test_every_patient_once(config, tmp_path, monkeypatch):
     workdir = tmp_path / 'run'
     monkeypatch.setattr('liver_jax.compare._draw', lambda *values: None)

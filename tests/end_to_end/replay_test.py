@@ -86,7 +86,7 @@ def test_replay_meets_it_again_elsewhere(diverged, tmp_path):
     assert lines[1] == 'recorded in another environment (devices: 8 -> 1)'
     assert lines[2].startswith('loss nan, gradient norm nan, learning rate ')
     assert 'first output that is not finite, from the image on: encoder0.Conv_0' in lines
-    assert 'first gradient that is not finite, from the loss back: logits' in lines
+    assert 'first gradient whose norm is not finite, from the loss back: logits' in lines
     table = lines[lines.index('') + 3 :]
     layers = [line.split()[0] for line in table[: table.index('')]]
     assert layers[0] == 'encoder0.Conv_0'

@@ -405,7 +405,7 @@ def test_a_signal_ends_it_at_once(workdir, tmp_path, number):
         (tmp_path / 'comparison.json').open('w'),
     ):
         process.send_signal(number)
-        assert process.stderr.read() == f'liver-jax: stopped by {number.name}; the same command goes on\n'
+        assert process.stderr.read() == f'liver-jax: stopped by {number.name}; start the same command again\n'
     assert process.returncode == 75
 
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from liver_jax.runtime.interrupt import RESUME_CODE, Interrupted, StopRequest, Wish, watch_signals
+from liver_jax.runtime.interrupt import RESUME_CODE, Interrupted, StopRequest, Wish, unwinding, watch_signals
 
 # The main thread is in C and never comes back to Python: as when XLA compiles.
 BUSY = """
@@ -52,8 +52,8 @@ def test_a_signal_asks_for_a_stop_and_the_handlers_return(number):
 @pytest.mark.parametrize(
     ('state', 'numbers', 'code', 'said'),
     [
-        ('idle', [signal.SIGINT], RESUME_CODE, 'stopped by SIGINT; the same command goes on'),
-        ('idle', [signal.SIGTERM], RESUME_CODE, 'stopped by SIGTERM; the same command goes on'),
+        ('idle', [signal.SIGINT], RESUME_CODE, 'stopped by SIGINT; start the same command again'),
+        ('idle', [signal.SIGTERM], RESUME_CODE, 'stopped by SIGTERM; start the same command again'),
         ('holding', [signal.SIGINT, signal.SIGINT], 130, 'stopped at once; what was saved before is whole'),
         ('holding', [signal.SIGTERM, signal.SIGINT], 130, 'stopped at once; what was saved before is whole'),
     ],
@@ -91,3 +91,30 @@ def test_a_budget_ends_the_run_and_leaves_a_stop_file_alone(tmp_path):
     stop.obeyed()
     assert (tmp_path / 'stop').exists()
     assert StopRequest(hours=0).reached() == Wish.GO_ON
+
+
+# The command as it is, which signals itself while it reads its code.
+EARLY = """
+import os, runpy, sys
+number = int(sys.argv.pop(1))
+sys.addaudithook(lambda event, args: event == 'import' and args[0] == 'liver_jax.cli' and os.kill(os.getpid(), number))
+runpy.run_module('liver_jax', run_name='__main__')
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_anything_has_begun_is_told_in_a_line(number):
+    done = subprocess.run([sys.executable, '-c', EARLY, str(int(number)), '--version'], capture_output=True, text=True)
+    said = f'liver-jax: stopped by {number.name}; start the same command again\n'
+    assert (done.returncode, done.stdout, done.stderr) == (RESUME_CODE, '', said)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_work_that_has_processes_is_unwound(number):
+    with watch_signals() as stop:
+        with pytest.raises(Interrupted, match='what is finished is kept'), unwinding():
+            signal.raise_signal(number)
+        assert not stop.requested
+        stop.hold()
+        os.kill(os.getpid(), number)
+        assert arrives(stop)  # again

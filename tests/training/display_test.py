@@ -93,7 +93,7 @@ def test_the_bar_fits_the_terminal(config, tmp_path, monkeypatch, columns):
     os.close(master)
     last = [line for line in lines if line.strip()][-1].rstrip()
     assert max(map(len, lines)) <= columns
-    assert last.startswith('U-Net')
+    assert last.startswith('U-Net  59%|')
     assert '71/120' in last
     words = [
         'loss 0.5000', 'end in 00:15', 'eval in 00:01', '40 slices/s', 'data wait 7 %', 'rate 1.0e-03', 'gradient 0.25',

@@ -18,7 +18,7 @@ from liver_jax.models import build_model
 from liver_jax.runtime.mesh import make_mesh, put_batch
 from liver_jax.training.recipe import Recipe, make_recipe
 from liver_jax.training.state import init_state
-from liver_jax.training.step import make_train_step, train_step
+from liver_jax.training.step import l2_norm, make_train_step, train_step
 
 SGD = optax.sgd(1.0)
 
@@ -159,3 +159,20 @@ def walk(jaxpr):
 
 def names(operations):
     return {operation.primitive.name for operation in operations}
+
+
+@pytest.mark.parametrize(
+    ('one', 'other', 'norm'),
+    [
+        ([3.0, 0.0], 4.0, 5.0),
+        ([3e30, 0.0], 4e30, 5e30),  # their squares are past all floats
+        ([3e-30, 0.0], 4e-30, 5e-30),  # and these below them
+        ([0.0, 0.0], 0.0, 0.0),
+        ([np.inf, 1.0], 1.0, np.inf),
+        ([np.nan, 1.0], 1.0, np.nan),
+        ([3.4e38, 3.4e38], 3.4e38, np.inf),
+    ],
+)
+def test_a_norm_is_infinite_only_if_it_is(one, other, norm):
+    found = l2_norm({'one': jnp.array(one), 'other': jnp.array(other)})
+    np.testing.assert_allclose(found, np.float32(norm), rtol=1e-6)
