@@ -69,19 +69,12 @@ def _main(arguments: list[str]) -> int:
     if arguments[:1] == ['help'] and len(arguments) > 1:
         arguments = [*arguments[1:], '--help']
     if not arguments or arguments[0] in ('--help', '-h', 'help'):
-        _show_commands('')
+        _show_commands()
         return 0
     name, *rest = arguments
-    group = any(each.startswith(f'{name} ') for each in COMMANDS)
-    if group and rest and not rest[0].startswith('-'):  # a command of two words, such as `bench data`
-        name, *rest = [f'{name} {rest[0]}', *rest[1:]]
-    asks_help = bool({'--help', '-h', '-help', '--helpfull'} & set(rest))
     if name not in COMMANDS:
-        if group and ' ' not in name and (asks_help or not rest):
-            _show_commands(f'{name} ')
-            return 0
         raise UserError(unknown_name('command', name, COMMANDS))
-    if asks_help:
+    if {'--help', '-h', '-help', '--helpfull'} & set(rest):
         show_help(name, COMMANDS[name])
         return 0
     values = parse_flags(name, COMMANDS[name], rest)
@@ -94,10 +87,8 @@ def _main(arguments: list[str]) -> int:
     return 0
 
 
-def _show_commands(start: str) -> None:
-    """Print the commands whose names start so."""
+def _show_commands() -> None:
     print('usage: liver-jax COMMAND --flag=value …      (liver-jax COMMAND --help shows its flags)\n')
     width = max(40, min(100, shutil.get_terminal_size().columns))
     for name, command in COMMANDS.items():
-        if name.startswith(start):
-            print(textwrap.fill(command.help, width, initial_indent=f'  {name:<10} ', subsequent_indent=' ' * 13))
+        print(textwrap.fill(command.help, width, initial_indent=f'  {name:<10} ', subsequent_indent=' ' * 13))

@@ -3,11 +3,13 @@
 import dataclasses
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 from absl.flags import FlagValues
 
 from liver_jax.cli_flags import WORKDIR, Command, Flag, config_of, parse_flags, path_of, start_jax
+from liver_jax.cli_output import TERMINAL, check_json
 from liver_jax.commands_scoring import SCORING
 from liver_jax.config import Config
 from liver_jax.errors import UserError
@@ -15,6 +17,7 @@ from liver_jax.runtime.distributed import is_first
 from liver_jax.runtime.interrupt import unwinding
 
 CONFIG = Flag('a config file, such as configs/lits.py; override a field with --config.data.raw=PATH')
+BENCH_ROWS = ('step', 'data', 'train', 'eval', 'predict', 'start', 'scaling', 'all')
 DEFAULT_CONFIG = str(Path(__file__).parent.parent / 'configs' / 'default.py')
 
 
@@ -114,15 +117,18 @@ def _report(values: FlagValues) -> None:
     print(f'written: {out} ({size / 1e6:.1f} MB)')
 
 
-def _bench_data(values: FlagValues) -> None:
+def _bench(values: FlagValues) -> None:
+    check_json(values.json)
     start_jax()
-    from liver_jax.bench.data import bench_data, data_text
-    from liver_jax.runtime.run_folder import write_json
+    from liver_jax.bench.run import bench
 
-    results = bench_data(config_of(values))
-    print(data_text(results))
-    if values.json:
-        write_json(path_of(values.json), results)
+    show = (lambda text: None) if values.json == TERMINAL else partial(print, flush=True)
+    file = path_of(values.json) if values.json not in ('', TERMINAL) else None
+    results = bench(config_of(values), values.row, values.peers, ' '.join(['liver-jax', *sys.argv[1:]]), show, file)
+    if values.json == TERMINAL:
+        from liver_jax.runtime.run_folder import json_text
+
+        print(json_text(results))
 
 
 def _default_config() -> Config | None:
@@ -184,12 +190,17 @@ COMMANDS = {
         _report,
         resumes=True,
     ),
-    'bench data': Command(
-        'measure what each stage from store to device delivers; makes up slices where there is no store',
+    'bench': Command(
+        'measure this machine, with networks and batches that suit it; on synthetic CT where there is no store',
         {
-            'config': Flag(CONFIG.help, DEFAULT_CONFIG),
-            'json': Flag('file for the numbers', ''),
+            'row': Flag(f'{", ".join(BENCH_ROWS[:-1])} or all', 'all', BENCH_ROWS),
+            'peers': Flag('beside PyTorch and MONAI, of the extra `bench`, in turns in one process', False),
+            'config': Flag(f'{CONFIG.help}; its data, augmentation, loss and optimizer count', DEFAULT_CONFIG),
+            'json': Flag(
+                'write the numbers to this file after every row, without a value to the terminal', '', bare='-'
+            ),
         },
-        _bench_data,
+        _bench,
+        word='row',
     ),
 }

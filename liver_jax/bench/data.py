@@ -1,21 +1,18 @@
 """`liver-jax bench data`: what each stage from store to device delivers, and what real data costs the training."""
 
 import dataclasses
-import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from liver_jax.bench.machine import machine
-from liver_jax.bench.synthetic import synthetic_store
+from liver_jax.bench.plan import Plan
+from liver_jax.bench.table import markdown
 from liver_jax.config import Config
 from liver_jax.data.clock import Clock
 from liver_jax.data.records import as_words
@@ -29,8 +26,6 @@ from liver_jax.training.recipe import make_recipe
 from liver_jax.training.state import init_state
 from liver_jax.training.step import make_train_step
 
-log = logging.getLogger(__name__)
-SLICES = 7190  # of random bytes, where there is no store: as many as LiTS has with tumour
 ROUNDS = 5  # the best of them counts: what else the machine does only slows it down
 SECONDS = 0.5  # at least, of each round
 WIDTH_ON_CPU = 8  # at most: a wide network would take minutes there
@@ -48,45 +43,41 @@ class Row:
     what: str
 
 
-def bench_data(config: Config) -> dict[str, Any]:
-    """Measure on the store of the config, or on one of random bytes where there is none; the results as plain data.
+def bench_data(plan: Plan) -> dict[str, Any]:
+    """Measure on the store of the config; the results as plain data.
 
     The rows 'draw', 'gather' and 'batch' add up to 'host': all that happens before the transfer, with one core for
     both the thread that reads and the one that takes the batches. `host_slices_per_second_per_core` is of the seconds
     that this process had of the core; the rows are of all that passed, which is more where others run on it.
     """
-    mesh = make_mesh()
+    config, mesh = plan.config, make_mesh()
     check_divisible('train.batch_size', config.train.batch_size, mesh, config.train.accumulate)
-    with _store(config) as store:
-        batch_size = config.train.batch_size
-        host, own = _host_rows(config, store)
-        device = _device_rows(config, store, mesh)
-        return {
-            'host_slices_per_second_per_core': batch_size / own,
-            'rows': [dataclasses.asdict(row) for row in (*host, *device)],
-            'training': _training(config, store, mesh),
-            'batch_size': batch_size,
-            'image_size': config.data.image_size,
-            'target': config.data.target,
-            'store': 'random bytes' if store.manifest['patients'] == 'random bytes' else str(store.path),
-            'slices': len(store),
-            'machine': machine(),
-        }
+    store, batch_size = open_store(config), config.train.batch_size
+    host, own = _host_rows(config, store)
+    device = _device_rows(config, store, mesh)
+    return {
+        'host_slices_per_second_per_core': batch_size / own,
+        'rows': [dataclasses.asdict(row) for row in (*host, *device)],
+        'training': _training(config, store, mesh),
+        'batch_size': batch_size,
+        'image_size': config.data.image_size,
+        'target': config.data.target,
+        'slices': len(store),
+    }
 
 
 def data_text(results: dict[str, Any]) -> str:
     """The results as a table for people."""
-    has, training = results['machine'], results['training']
-    lines = [
-        f'{results["slices"]} slices of {results["image_size"]}x{results["image_size"]} ({results["store"]}), '
-        f'target {results["target"]}, batches of {results["batch_size"]}',
-        f'{has["processor"]}, {has["cores"]} cores; {has["devices"]} x {has["device"]}',
-        '',
-        f'{"stage":<10}{"slices/s":>12}{"µs per slice":>14}',
-    ]
-    lines += [
-        f'{row["stage"]:<10}{row["slices_per_second"]:>12,.0f}{row["microseconds_per_slice"]:>14.2f}  {row["what"]}'
+    training = results['training']
+    stages = [
+        [row['stage'], f'{row["slices_per_second"]:,.0f}', f'{row["microseconds_per_slice"]:.2f}', row['what']]
         for row in results['rows']
+    ]
+    lines = [
+        f'{results["slices"]} slices of {results["image_size"]}x{results["image_size"]}, target {results["target"]}, '
+        f'batches of {results["batch_size"]}',
+        '',
+        markdown(['stage', 'slices/s', 'µs a slice', 'of'], stages),
     ]
     lines += [
         '',
@@ -99,16 +90,6 @@ def data_text(results: dict[str, Any]) -> str:
         f'  the devices waited for data {training["waited_percent"]:.1f} % of the time.',
     ]
     return '\n'.join(lines)
-
-
-@contextmanager
-def _store(config: Config) -> Iterator[SliceStore]:
-    if Path(config.data.store).exists():
-        yield open_store(config)
-        return
-    log.warning('no store at %s; measuring on random bytes', config.data.store)
-    with tempfile.TemporaryDirectory() as folder:
-        yield synthetic_store(Path(folder), SLICES, config.data)
 
 
 def _host_rows(config: Config, store: SliceStore) -> tuple[list[Row], float]:

@@ -3,10 +3,13 @@
 import os
 import platform
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import jax
+
+LIBRARIES = ('jax', 'flax', 'numpy', 'grain', 'torch', 'monai')
 
 
 def machine() -> dict[str, Any]:
@@ -18,9 +21,15 @@ def machine() -> dict[str, Any]:
         'devices': jax.device_count(),
         'versions': {
             'python': platform.python_version(),
-            **{name: version(name) for name in ('jax', 'numpy', 'grain')},
+            **{name: version(name) for name in LIBRARIES if find_spec(name)},
         },
     }
+
+
+def machine_text(has: dict[str, Any]) -> str:
+    """The same in a line or two."""
+    versions = ', '.join(f'{name} {number}' for name, number in has['versions'].items())
+    return f'{has["processor"]}, {has["cores"]} cores; {has["devices"]} x {has["device"]}\n{versions}'
 
 
 def _processor() -> str:

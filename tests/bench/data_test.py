@@ -1,43 +1,16 @@
 """The benchmark of the stream: what it reports. How fast it is, no test can tell."""
 
-import json
 import math
 
-import jax
-import pytest
-
 from liver_jax.bench import data
-from liver_jax.cli_flags import parse_flags
-from liver_jax.commands import COMMANDS
-from small_ct import command, small_config
+from liver_jax.bench.plan import Case, Plan
 
-# How ml_collections reads config files, on Python 3.11.
-pytestmark = pytest.mark.filterwarnings(r'ignore:the load_module\(\) method:DeprecationWarning')
 STAGES = ['read', 'draw', 'gather', 'batch', 'host', 'transfer', 'augment']
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(data, 'SLICES', 40)
+def test_every_stage_has_its_row(monkeypatch, config):
     monkeypatch.setattr(data, 'SECONDS', 0.01)
-
-
-@pytest.fixture
-def run(tmp_path, capsys):
-    """Numbers and table of `liver-jax bench data` with a config."""
-
-    def run(config):
-        overrides = command('', config, tmp_path)[5:-1]  # without --config: the default one
-        arguments = [*overrides, f'--json={tmp_path / "numbers.json"}']
-        bench = COMMANDS['bench data']
-        bench.run(parse_flags('bench data', bench, arguments))
-        return json.loads((tmp_path / 'numbers.json').read_text()), capsys.readouterr().out
-
-    return run
-
-
-def test_every_stage_has_its_row(quick, run, tmp_path):
-    results, table = run(small_config(tmp_path, tmp_path / 'no store', data_placement='device'))
+    results = data.bench_data(Plan(config, (Case('unet', 8, 'float32', 8),), steps=2, slices=8, seconds=0.01, budget=1))
     rows = {row['stage']: row for row in results['rows']}
     assert list(rows) == STAGES
     for row in rows.values():
@@ -47,18 +20,10 @@ def test_every_stage_has_its_row(quick, run, tmp_path):
     parts = [rows[stage]['microseconds_per_slice'] for stage in ('draw', 'gather', 'batch')]
     assert sum(parts) > 0.999 * rows['host']['microseconds_per_slice']  # more where the stream had run ahead
     training = results['training']
-    assert (training['network'], training['width'], training['placement']) == ('U-Net', 8, 'device')
+    assert (training['network'], training['width'], training['placement']) == ('U-Net', 8, 'host')
     low, high = training['real_of_dummy_spread']
     assert 0 < low <= training['real_of_dummy_percent'] <= high
     assert 0 <= training['waited_percent'] <= 100
-    assert (results['store'], results['slices'], results['image_size']) == ('random bytes', 40, 32)
-    assert results['machine']['devices'] == 8
-    assert results['machine']['versions']['jax'] == jax.__version__
-    assert [line.split()[0] for line in table.splitlines()[4:11]] == STAGES
-    assert not (tmp_path / 'no store').exists()
-
-
-def test_the_store_of_the_config_is_measured_where_there_is_one(quick, run, config):
-    results, table = run(config)
-    assert results['store'] == config.data.store
-    assert config.data.store in table
+    assert (results['slices'], results['image_size']) == (40, 32)
+    table = data.data_text(results)
+    assert [line.split()[1] for line in table.splitlines()[4:11]] == STAGES
