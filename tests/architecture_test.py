@@ -21,7 +21,7 @@ FLOORS = {
 KNOWS_NOTHING_OF_OURS = ('errors', 'models', 'metrics')
 SOLE_IMPORTERS = {
     'nibabel': 'data/formats/nifti.py',
-    'orbax': 'runtime/checkpoint.py',
+    'orbax': 'runtime/orbax_manager.py',
     'tensorboardX': 'runtime/telemetry.py',
     'tensorstore': 'runtime/orbax_manager.py',
     'skimage': 'metrics/ssim.py',
@@ -71,8 +71,6 @@ def test_every_room_has_its_floor():
 @pytest.mark.parametrize(('library', 'file'), SOLE_IMPORTERS.items())
 def test_one_importer_each(library, file):
     importers = {path for path in FILES if any(name.split('.')[0] == library for name in imports(path))}
-    if library == 'orbax':
-        importers -= {PACKAGE / 'runtime' / name for name in ('orbax_manager.py', 'distributed.py')}
     assert importers == {PACKAGE / file}
 
 

@@ -113,7 +113,7 @@ def cases(findings: Findings) -> str:
     lesions = lesion_chart(findings.cases)
     figures = f'<figure><figcaption>By case, the largest on top</figcaption>{case_chart(findings.cases)}</figure>'
     if lesions:
-        figures += f'<figure><figcaption>By lesion</figcaption>{lesions}</figure>'
+        figures += f'<figure><figcaption>By lesion: Dice</figcaption>{lesions}</figure>'
     body = (
         f'{legend(names)}<div class="charts wide">{figures}</div><p class="note">{escape(RULE)} '
         f'{escape(_measured(findings))}</p>{_case_table(findings.cases, names)}'

@@ -14,14 +14,13 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from liver_jax.errors import UserError
 from liver_jax.files import write_atomically
 from liver_jax.runtime.checksums import checksum, sealed
-from liver_jax.runtime.distributed import first_before_others, in_all, is_first
+from liver_jax.runtime.distributed import first_before_others, in_all, is_first, place
 from liver_jax.runtime.mesh import put_whole
-from liver_jax.runtime.orbax_manager import NewestAndBest, open_manager, read_arrays
+from liver_jax.runtime.orbax_manager import Manager, NewestAndBest, open_manager, read_arrays, read_values, save
 
 log = logging.getLogger(__name__)
 _DISK_FAULTS = ('No space left on device', 'Disk quota exceeded', 'Read-only file system', 'Input/output error')
@@ -72,16 +71,11 @@ class Checkpoints:
         self._clear_torn()
         self._keep.best[step] = progress['best_step']
         # Copies on the host: the next step takes the devices' memory, and orbax cuts arrays of n devices into n parts.
-        model, optimizer = jax.tree.map(np.array, jax.device_get((model, optimizer)))
-        sums = {'model': checksum(model), 'optimizer': checksum(optimizer)}
-        items = ocp.args.Composite(
-            model=ocp.args.StandardSave(model),
-            optimizer=ocp.args.StandardSave(optimizer),
-            progress=ocp.args.JsonSave(sealed(progress)),
-            about=ocp.args.JsonSave(sealed({**(about or {}), 'checksums': sums})),
-        )
+        arrays = jax.tree.map(np.array, jax.device_get({'model': model, 'optimizer': optimizer}))
+        sums = {name: checksum(tree) for name, tree in arrays.items()}
+        values = {'progress': sealed(progress), 'about': sealed({**(about or {}), 'checksums': sums})}
         try:
-            self._manager.save(step, args=items)
+            save(self._manager, step, arrays, values)
         except Exception as error:  # whatever orbax makes of a full disk
             self._give_up(error)
 
@@ -201,9 +195,9 @@ class Checkpoints:
         """Only what was said about a checkpoint: 'checksums', and what else it was saved with."""
         return self._json(step, 'about')
 
-    def _open(self) -> ocp.CheckpointManager:
+    def _open(self) -> Manager:
         self._clear_torn()
-        return open_manager(self._folder, self._keep, self._read_only)
+        return open_manager(self._folder, self._keep, self._read_only, place()[0])
 
     def _clear_torn(self) -> None:
         """Remove checkpoints of a run that was killed, or of a save that failed, for they take room. What was under way
@@ -254,7 +248,7 @@ class Checkpoints:
 
     def _json(self, step: int, item: str) -> dict[str, Any]:
         try:
-            values = dict(self._manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))[item])
+            values = read_values(self._manager, step, item)
         except Exception as error:  # orbax raises whatever its threads met
             raise self._damaged(step, f'{item} cannot be read') from error
         seal = values.pop('crc32', None)

@@ -140,7 +140,7 @@ def end_together(why: str) -> bool:
     if _Job.count == 1:
         return True
     try:
-        _barrier(why, _TOGETHER)
+        _wait_for_all(why, _TOGETHER)
     except Exception:  # whatever JAX raises when the others do not come, or are gone
         return False
     return True
@@ -199,9 +199,8 @@ def _share(error: BaseException | None) -> None:
     import numpy as np
     from jax.experimental import multihost_utils
 
-    _barrier(
-        f'first-{next(_Job.barriers)}', _AS_LONG_AS_IT_TAKES
-    )  # a collective of the devices would not wait that long
+    # A collective of the devices would not wait that long.
+    _wait_for_all(f'first-{next(_Job.barriers)}', _AS_LONG_AS_IT_TAKES)
     kind = type(error).__name__ if error else ''
     words = json.dumps([_Job.safe_points, kind, str(error)[: _MESSAGE // 8]]).encode()
     told = np.frombuffer(words.ljust(_MESSAGE), np.uint8)
@@ -213,9 +212,7 @@ def _share(error: BaseException | None) -> None:
         raise {'Interrupted': interrupt.Interrupted}.get(kind, UserError)(message or kind)
 
 
-def _barrier(name: str, seconds: int) -> None:
-    """Wait for all processes; raises whatever JAX raises when one does not come in time."""
-    import orbax.checkpoint as ocp
+def _wait_for_all(name: str, seconds: int) -> None:
+    from liver_jax.runtime.orbax_manager import wait_for_all  # which takes a second to import
 
-    wait = ocp.multihost.get_barrier_sync_fn()
-    wait(key=f'liver_jax/{name}', timeout_ms=1000 * seconds)
+    wait_for_all(name, seconds)

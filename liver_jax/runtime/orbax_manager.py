@@ -1,4 +1,4 @@
-"""What the checkpoints here need of orbax: its manager, and the arrays that it has written."""
+"""What is used of orbax, in one place: its manager, what it writes and reads, and its barrier between processes."""
 
 import functools
 import itertools
@@ -12,23 +12,43 @@ import orbax.checkpoint as ocp
 import tensorstore
 from orbax.checkpoint import checkpoint_managers
 
-from liver_jax.runtime.distributed import place
-
 _OPENED = itertools.count()  # orbax wants names of its own for every manager
 
 
-def open_manager(folder: Path, keep: 'NewestAndBest', read_only: bool) -> ocp.CheckpointManager:
-    """The manager of `folder`, which is made if missing; all processes together, or `read_only` one of them alone."""
+def open_manager(folder: Path, keep: 'NewestAndBest', read_only: bool, own: int) -> 'Manager':
+    """The manager of `folder`, which is made if missing; all processes together, or `read_only` process `own` alone."""
     if not read_only:
         pass_over_broken_off_saves()
-    own, of = place()[0], ocp.options.MultiprocessingOptions
+    of = ocp.options.MultiprocessingOptions
     options = ocp.CheckpointManagerOptions(
         preservation_policy=keep,
         create=not read_only,
         read_only=read_only,
         multiprocessing_options=of(own, {own}, f'alone-{next(_OPENED)}') if read_only else of(),
     )
-    return _Manager(folder, options=options)
+    return Manager(folder, options=options)
+
+
+def save(manager: 'Manager', step: int, arrays: dict[str, Any], values: dict[str, dict[str, Any]]) -> None:
+    """Save trees of `arrays` and JSON `values`, by the name of their item, in the background.
+
+    Raises:
+        Exception: whatever orbax met in this save, or the one before.
+    """
+    items = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items()}
+    manager.save(
+        step, args=ocp.args.Composite(**items, **{name: ocp.args.JsonSave(each) for name, each in values.items()})
+    )
+
+
+def read_values(manager: 'Manager', step: int, item: str) -> dict[str, Any]:
+    """An item of JSON; raises whatever orbax met (Exception)."""
+    return dict(manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.JsonRestore()}))[item])
+
+
+def wait_for_all(name: str, seconds: int) -> None:
+    """A barrier of this name; raises whatever JAX raises when a process does not come in time."""
+    ocp.multihost.get_barrier_sync_fn()(key=f'liver_jax/{name}', timeout_ms=1000 * seconds)
 
 
 class NewestAndBest(checkpoint_managers.PreservationPolicy):
@@ -80,7 +100,7 @@ def pass_over_broken_off_saves() -> None:
     sys.unraisablehook = tell
 
 
-class _Manager(ocp.CheckpointManager):
+class Manager(ocp.CheckpointManager):
     """Orbax's, but that it asks nobody about pre-emption.
 
     It would ask JAX, which counts who asks, with the number of the step; `distributed.agreed` asks with the number of
