@@ -230,10 +230,9 @@ class Checkpoints:
         except Exception as error:  # tensorstore too
             raise self._damaged(step, f'{item} cannot be read') from error
         self._check_network(step, item, arrays, like)
-        restored = jax.tree_util.tree_map_with_path(lambda path, x: put_whole(arrays[_name(path)], x.sharding), like)
-        if checksum(restored) != expected:
+        if checksum(arrays) != expected:
             raise self._damaged(step, f'{item} is not what was saved')
-        return restored
+        return jax.tree_util.tree_map_with_path(lambda path, x: put_whole(arrays[_name(path)], x.sharding), like)
 
     def _check_network(self, step: int, item: str, arrays: dict[str, np.ndarray], like: Tree) -> None:
         found = {name: array.shape for name, array in arrays.items()}
