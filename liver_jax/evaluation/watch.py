@@ -95,8 +95,11 @@ class _Watch:
         try:
             self._score(step)
         except Damaged as error:
-            gone = not (self._workdir / 'checkpoints' / str(step)).is_dir()
-            why = 'removed by training before it was scored' if gone else f'damaged ({error.reason}), no score'
+            folder = self._workdir / 'checkpoints' / str(step)
+            if folder.is_dir():
+                time.sleep(POLL_SECONDS)  # training may be at removing it
+            gone = 'removed by training before it was scored'
+            why = f'damaged ({error.reason}), no score' if folder.is_dir() else gone
             log.warning('step %d: %s', step, why)
 
     def _tell_of_missed(self, step: int) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,14 @@ def test_checkpoints_that_came_and_went_between_two_looks_are_named_once(run, ca
     assert caplog.text.count(f'step {gone}: removed by training before it was scored') == 1
     assert [row['step'] for row in scored(run)] == [12]
     assert 'no checkpoints there yet' not in caplog.text
+
+
+def test_a_checkpoint_that_is_just_being_removed_is_not_called_damaged(run, monkeypatch, caplog):
+    shutil.rmtree(run / 'checkpoints' / '8' / 'model')
+    monkeypatch.setattr(time, 'sleep', lambda _: shutil.rmtree(run / 'checkpoints' / '8'))
+    watch(run, 'val')
+    assert 'step 8: removed by training before it was scored' in caplog.text
+    assert 'damaged' not in caplog.text
 
 
 def test_a_damaged_checkpoint_has_no_score_and_the_others_have(run, caplog):
