@@ -120,12 +120,13 @@ def path_of(text: str) -> Path:
 
 
 def start_jax(deterministic: bool = False, together: bool = False) -> None:
-    """Before a command uses JAX: keep compiled programs, on request compute the same bits each time.
+    """Before a command uses JAX: keep compiled programs and freed memory, on request compute the same bits each time.
 
     With `together` the processes of a job, where it has several, do it as one.
     """
-    from liver_jax.runtime import compile_cache, determinism, distributed
+    from liver_jax.runtime import compile_cache, determinism, distributed, memory
 
+    memory.keep_freed_memory()
     compile_cache.use_compile_cache()
     if deterministic:
         determinism.request_determinism()
