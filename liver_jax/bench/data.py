@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from liver_jax.bench.plan import Plan
-from liver_jax.bench.table import markdown
+from liver_jax.bench.table import NONE, figures, markdown, rated
 from liver_jax.config import Config
 from liver_jax.data.clock import Clock
 from liver_jax.data.records import as_words
@@ -55,7 +55,7 @@ def bench_data(plan: Plan) -> dict[str, Any]:
     store, batch_size = open_store(config), config.train.batch_size
     host, own = _host_rows(config, store)
     device = _device_rows(config, store, mesh)
-    return {
+    results = {
         'host_slices_per_second_per_core': batch_size / own,
         'rows': [dataclasses.asdict(row) for row in (*host, *device)],
         'training': _training(config, store, mesh),
@@ -64,6 +64,11 @@ def bench_data(plan: Plan) -> dict[str, Any]:
         'target': config.data.target,
         'slices': len(store),
     }
+    if plan.peers:
+        from liver_jax.bench.peers.loaders import bench_loaders
+
+        results['peers'] = bench_loaders(config, store, mesh, plan.seconds)
+    return results
 
 
 def data_text(results: dict[str, Any]) -> str:
@@ -89,7 +94,17 @@ def data_text(results: dict[str, Any]) -> str:
         f'{training["real_of_dummy_spread"][0]:.0f} to {training["real_of_dummy_spread"][1]:.0f});',
         f'  the devices waited for data {training["waited_percent"]:.1f} % of the time.',
     ]
+    if 'peers' in results:
+        lines += ['', _beside_monai(results['peers'])]
     return '\n'.join(lines)
+
+
+def _beside_monai(peers: dict[str, Any]) -> str:
+    rows = [
+        ['ours', *rated(peers['ours']), NONE],
+        [f'MONAI, {peers["workers"]} workers', *rated(peers['monai']), figures(peers['ours_to_it']['median'])],
+    ]
+    return markdown(['augmented batches on the device', 'slices/s', '±', 'ours/it'], rows)
 
 
 def _host_rows(config: Config, store: SliceStore) -> tuple[list[Row], float]:
