@@ -131,11 +131,11 @@ def _host_rows(config: Config, store: SliceStore) -> tuple[list[Row], float]:
             stream.close()
     draw, gather = (taken.get(stage, 0.0) / steps for stage in ('draw', 'gather'))
     rows = [
-        _row('read', reading, batch_size, 'images and masks in the order of the store'),
-        _row('draw', draw, batch_size, 'the random numbers of augmentation'),
-        _row('gather', gather, batch_size, 'images and masks in random order'),
+        _row('read', reading, batch_size, 'images and masks, in store order'),
+        _row('draw', draw, batch_size, 'random numbers of augmentation'),
+        _row('gather', gather, batch_size, 'images and masks, in random order'),
         _row('batch', max(streaming - draw - gather, 1e-9), batch_size, 'the order, and what grain adds'),
-        _row('host', streaming, batch_size, 'all of the stream: draw + gather + batch'),
+        _row('host', streaming, batch_size, 'all of it: draw + gather + batch'),
     ]
     return rows, own
 
@@ -148,7 +148,7 @@ def _device_rows(config: Config, store: SliceStore, mesh: jax.sharding.Mesh) -> 
     transferring = _best(lambda _: jax.block_until_ready(put_batch(host, mesh)))[0]
     augmenting = _best(lambda _: jax.block_until_ready(augment()))[0]
     return [
-        _row('transfer', transferring, config.train.batch_size, 'slices and draws from the host to the devices'),
+        _row('transfer', transferring, config.train.batch_size, 'slices and draws, host to devices'),
         _row('augment', augmenting, config.train.batch_size, 'on the devices'),
     ]
 

@@ -29,10 +29,12 @@ from liver_jax.training.step import make_train_step, train_step
 log = logging.getLogger(__name__)
 ROTATING = 4  # batches, so that no step has the numbers of the one before
 OURS, PEAK = 'liver_jax', 'matrix product'
-WHAT_PEERS_ARE = """ours/it: how many times as fast ours is, the median over rounds in turns. torch: the same
-U-Net, its weights ours; it has one bias where our up-sampling has one for each of
-four pixels. torch compile: channels-last too; bf16: autocast. MONAI UNet: another
-architecture (strided convolutions), channels-last, with the same widths."""
+WHAT_PEERS_ARE = """ours/it: how many times as fast ours is, the median over rounds in turns;
+in brackets, in seconds of processors, which others on the machine disturb less.
+GFLOPs: of a step, by slice. torch: the same U-Net, from our weights; it has one
+bias where our up-sampling has one for each of four pixels. compile: it is
+channels-last too. bf16: autocast. MONAI UNet: another architecture, strided, of
+the same widths, channels-last."""
 HostBatches = list[dict[str, np.ndarray]]
 
 
@@ -184,17 +186,14 @@ def _cells(side: dict[str, Any]) -> list[str]:
 
 
 def _proof(name: str, sides: Sequence[dict[str, Any]]) -> str:
-    """Parameters, FLOPs and first losses of all sides, those with the same ones together; ratios in processor time."""
-    same: dict[str, list[str]] = {}
+    """Parameters, and FLOPs of a step by slice, of all sides; beside peers the loss of the first step, from one start."""
     there = [side for side in sides if 'failed' not in side]
+    lines = []
     for side in there:
-        facts = f'{side["parameters"]:,} parameters, {side["step_flops_per_slice"] / 1e9:.3f} GFLOPs a slice'
+        line = f'{side["parameters"]:,} parameters, {side["step_flops_per_slice"] / 1e9:.3f} GFLOPs'
         if len(there) > 1:
-            facts += f', first loss {side["first_loss"]:.4f}'
-        same.setdefault(facts, []).append(side['name'])
-    if len(there) == 1:
-        return f'{name}: {next(iter(same))}'
-    peers = [side for side in there if side['name'] != OURS]
-    own = ', '.join(f'{side["name"]} {figures(side["ours_to_it_in_processor_time"]["median"])}' for side in peers)
-    groups = [f'  {", ".join(names)}:\n    {facts}' for facts, names in same.items()]
-    return '\n'.join([f'{name}:', *groups, f'  ours/it in processor time: {own}'])
+            line = f'  {side["name"]:<20}{line}, loss {side["first_loss"]:.4f}'
+        if side['name'] != OURS:
+            line += f' ({figures(side["ours_to_it_in_processor_time"]["median"])})'
+        lines.append(line)
+    return f'{name}: {lines[0]}' if len(lines) == 1 else '\n'.join([f'{name}:', *lines])

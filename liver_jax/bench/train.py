@@ -56,7 +56,7 @@ def train_text(results: dict[str, Any]) -> str:
     """The table."""
     waited = f'{np.median(results["waited_percent"]):.1f} %'
     rows = [
-        ['its step, on batches that are on the device', *rated(results['step']), '', ''],
+        ['the step, batches on the device', *rated(results['step']), '', ''],
         ['the loop', *rated(results['loop']), percent(results['loop_to_step']['median']), waited],
     ]
     lowest, highest = (figures(results['loop_to_step'][end]) for end in ('lowest', 'highest'))
