@@ -104,7 +104,7 @@ def _beside_monai(peers: dict[str, Any]) -> str:
         ['ours', *rated(peers['ours']), NONE],
         [f'MONAI, {peers["workers"]} workers', *rated(peers['monai']), figures(peers['ours_to_it']['median'])],
     ]
-    return markdown(['augmented batches on the device', 'slices/s', '±', 'ours/it'], rows)
+    return markdown(['augmented batches on the device', 'slices/s', '±', 'ratio'], rows)
 
 
 def _host_rows(config: Config, store: SliceStore) -> tuple[list[Row], float]:

@@ -29,7 +29,8 @@ from liver_jax.training.step import make_train_step, train_step
 log = logging.getLogger(__name__)
 ROTATING = 4  # batches, so that no step has the numbers of the one before
 OURS, PEAK = 'liver_jax', 'matrix product'
-WHAT_PEERS_ARE = """ours/it: how many times as fast ours is, the median over rounds in turns;
+PEAK_IS = "peak: FLOP/s as a part of a large matrix product's, which has its turns too."
+WHAT_PEERS_ARE = """ratio: how many times as fast ours is, the median over rounds in turns;
 in brackets, in seconds of processors, which others on the machine disturb less.
 GFLOPs: of a step, by slice. torch: the same U-Net, from our weights; it has one
 bias where our up-sampling has one for each of four pixels. compile: it is
@@ -59,7 +60,7 @@ def bench_step(plan: Plan) -> dict[str, Any]:
 
 def step_text(results: dict[str, Any]) -> str:
     """A table with a row per case and, below it, one per peer; what they are is said beneath."""
-    head = ['one step', 'slices/s', '±', 'ours/it', 'FLOP/s', 'of peak', 'memory']
+    head = ['one step', 'slices/s', '±', 'ratio', 'FLOP/s', 'peak', 'memory']
     rows, notes = [], []
     for case in results['cases']:
         name = case_name(Case(**{field.name: case[field.name] for field in dataclasses.fields(Case)}))
@@ -74,7 +75,7 @@ def step_text(results: dict[str, Any]) -> str:
         notes.append(_proof(name, case['sides']))
     if any(len(case.get('sides', [])) > 1 for case in results['cases']):
         notes += ['', WHAT_PEERS_ARE]
-    return '\n'.join([markdown(head, rows), '', *notes])
+    return '\n'.join([markdown(head, rows), '', PEAK_IS, '', *notes])
 
 
 def first_line(error: BaseException) -> str:
@@ -186,7 +187,7 @@ def _cells(side: dict[str, Any]) -> list[str]:
 
 
 def _proof(name: str, sides: Sequence[dict[str, Any]]) -> str:
-    """Parameters, and FLOPs of a step by slice, of all sides; beside peers the loss of the first step, from one start."""
+    """Parameters and FLOPs of all sides; beside peers the loss of the first step, which starts from the same weights."""
     there = [side for side in sides if 'failed' not in side]
     lines = []
     for side in there:
