@@ -187,7 +187,7 @@ def _cells(side: dict[str, Any]) -> list[str]:
 
 
 def _proof(name: str, sides: Sequence[dict[str, Any]]) -> str:
-    """Parameters and FLOPs of all sides; beside peers the loss of the first step, which starts from the same weights."""
+    """Parameters and FLOPs of all sides; beside peers the loss of the first step, from the same weights."""
     there = [side for side in sides if 'failed' not in side]
     lines = []
     for side in there:
