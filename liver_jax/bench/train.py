@@ -47,7 +47,7 @@ def bench_train(plan: Plan) -> dict[str, Any]:
         'placement': config.data.placement,
         'step': rate(stepping, size),
         'loop': rate(looping, size),
-        'loop_to_step': ratio(stepping, looping),
+        'loop_to_step': ratio(looping, stepping),
         'waited_percent': waited,
     }
 
