@@ -1,5 +1,5 @@
 # make demo: everything on synthetic CT, from nothing to the table. make setup: only .venv.
-# make test: the tests; make test-long: those that take minutes; make test-peers: the scores beside other libraries.
+# make test: the tests; make test-long: those that take minutes; make test-peers: scores and networks beside other libraries.
 # make viewer: the 3D viewer for reports (needs npm).
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -47,9 +47,9 @@ test: setup
 test-long: setup
 	@$(BIN)/python -m pytest -m long
 
-# Parity with MONAI, torchmetrics and medpy, which are a gigabyte and so have a place of their own.
+# Parity with MONAI, torchmetrics, medpy and PyTorch, which are a gigabyte and so have a place of their own.
 test-peers: build/peers/ready
-	@build/peers/bin/python -m pytest --noconftest -W default tests/peers/parity.py
+	@build/peers/bin/python -m pytest --noconftest -W default tests/peers/parity.py tests/peers/network.py
 
 build/peers/ready: tests/peers/requirements.txt
 	@$(PYTHON) -m venv build/peers

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from liver_jax.bench.plan import Plan
-from liver_jax.bench.table import markdown
+from liver_jax.bench.table import NONE, figures, markdown, rated
 from liver_jax.config import Config
 from liver_jax.data.clock import Clock
 from liver_jax.data.records import as_words
@@ -55,7 +55,7 @@ def bench_data(plan: Plan) -> dict[str, Any]:
     store, batch_size = open_store(config), config.train.batch_size
     host, own = _host_rows(config, store)
     device = _device_rows(config, store, mesh)
-    return {
+    results = {
         'host_slices_per_second_per_core': batch_size / own,
         'rows': [dataclasses.asdict(row) for row in (*host, *device)],
         'training': _training(config, store, mesh),
@@ -64,6 +64,11 @@ def bench_data(plan: Plan) -> dict[str, Any]:
         'target': config.data.target,
         'slices': len(store),
     }
+    if plan.peers:
+        from liver_jax.bench.peers.loaders import bench_loaders
+
+        results['peers'] = bench_loaders(config, store, mesh, plan.seconds)
+    return results
 
 
 def data_text(results: dict[str, Any]) -> str:
@@ -89,7 +94,17 @@ def data_text(results: dict[str, Any]) -> str:
         f'{training["real_of_dummy_spread"][0]:.0f} to {training["real_of_dummy_spread"][1]:.0f});',
         f'  the devices waited for data {training["waited_percent"]:.1f} % of the time.',
     ]
+    if 'peers' in results:
+        lines += ['', _beside_monai(results['peers'])]
     return '\n'.join(lines)
+
+
+def _beside_monai(peers: dict[str, Any]) -> str:
+    rows = [
+        ['ours', *rated(peers['ours']), NONE],
+        [f'MONAI, {peers["workers"]} workers', *rated(peers['monai']), figures(peers['ours_to_it']['median'])],
+    ]
+    return markdown(['augmented batches on the device', 'slices/s', '±', 'ratio'], rows)
 
 
 def _host_rows(config: Config, store: SliceStore) -> tuple[list[Row], float]:
@@ -116,11 +131,11 @@ def _host_rows(config: Config, store: SliceStore) -> tuple[list[Row], float]:
             stream.close()
     draw, gather = (taken.get(stage, 0.0) / steps for stage in ('draw', 'gather'))
     rows = [
-        _row('read', reading, batch_size, 'images and masks in the order of the store'),
-        _row('draw', draw, batch_size, 'the random numbers of augmentation'),
-        _row('gather', gather, batch_size, 'images and masks in random order'),
+        _row('read', reading, batch_size, 'images and masks, in store order'),
+        _row('draw', draw, batch_size, 'random numbers of augmentation'),
+        _row('gather', gather, batch_size, 'images and masks, in random order'),
         _row('batch', max(streaming - draw - gather, 1e-9), batch_size, 'the order, and what grain adds'),
-        _row('host', streaming, batch_size, 'all of the stream: draw + gather + batch'),
+        _row('host', streaming, batch_size, 'all of it: draw + gather + batch'),
     ]
     return rows, own
 
@@ -133,7 +148,7 @@ def _device_rows(config: Config, store: SliceStore, mesh: jax.sharding.Mesh) -> 
     transferring = _best(lambda _: jax.block_until_ready(put_batch(host, mesh)))[0]
     augmenting = _best(lambda _: jax.block_until_ready(augment()))[0]
     return [
-        _row('transfer', transferring, config.train.batch_size, 'slices and draws from the host to the devices'),
+        _row('transfer', transferring, config.train.batch_size, 'slices and draws, host to devices'),
         _row('augment', augmenting, config.train.batch_size, 'on the devices'),
     ]
 

@@ -56,7 +56,7 @@ def bench(
         os.environ.setdefault('XLA_CLIENT_MEM_FRACTION', '0.5' if peers else '0.7')
     if peers:
         _check_peers(config)
-    plan, rows = make_plan(config, jax.default_backend(), peers), list(ROWS) if row == 'all' else [row]
+    plan, rows = make_plan(config, jax.default_backend(), peers, row != 'all'), list(ROWS) if row == 'all' else [row]
     results: dict[str, Any] = {
         'command': command,
         'date': datetime.now(UTC).isoformat(timespec='seconds'),

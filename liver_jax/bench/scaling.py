@@ -54,8 +54,8 @@ def scaling_text(results: dict[str, Any]) -> str:
     lines = [
         markdown(['devices', 'messages a step', 'bytes', '× gradient'], sent),
         '',
-        f'{results["network"]} on {results["devices"]}; gradient {scaled(gradient, "B")}; batch statistics and their',
-        f'gradients {scaled(results["communicated"][0]["statistics_bytes"], "B")}.',
+        f'{results["network"]} on {results["devices"]}; gradient {scaled(gradient, "B")},',
+        f'batch statistics {scaled(results["communicated"][0]["statistics_bytes"], "B")}.',
     ]
     if not results['paces']:
         return '\n'.join([*lines, 'Pace: not measured, there is one device.'])
@@ -105,7 +105,7 @@ def _communicated(plan: Plan, devices: int) -> dict[str, Any]:
         'messages': messages,
         'bytes': sent,
         'gradient_bytes': size['params'],
-        'statistics_bytes': 2 * size['batch_stats'],
+        'statistics_bytes': size['batch_stats'],
     }
 
 

@@ -59,7 +59,7 @@ def _quickly_logged(config: Config) -> Config:
 
 def _as_the_demo(config: Config, folder: Path) -> Config:
     """With the depth and the images of the demo, and a store of these."""
-    data = dataclasses.replace(config.data, image_size=DEMO_SIDE, store=str(folder / 'store'))
+    data = dataclasses.replace(config.data, image_size=DEMO_SIDE, store=str(folder / 'store'), raw='')
     synthetic_store(folder, 200, data)
     return dataclasses.replace(config, data=data, model=dataclasses.replace(config.model, depth=DEMO_DEPTH))
 

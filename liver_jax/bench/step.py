@@ -29,6 +29,13 @@ from liver_jax.training.step import make_train_step, train_step
 log = logging.getLogger(__name__)
 ROTATING = 4  # batches, so that no step has the numbers of the one before
 OURS, PEAK = 'liver_jax', 'matrix product'
+PEAK_IS = "peak: FLOP/s as a part of a large matrix product's, which has its turns too."
+WHAT_PEERS_ARE = """ratio: how many times as fast ours is, the median over rounds in turns;
+in brackets, in seconds of processors, which others on the machine disturb less.
+GFLOPs: of a step, by slice. torch: the same U-Net, from our weights; it has one
+bias where our up-sampling has one for each of four pixels. compile: it is
+channels-last too. bf16: autocast. MONAI UNet: another architecture, strided, of
+the same widths, channels-last."""
 HostBatches = list[dict[str, np.ndarray]]
 
 
@@ -43,6 +50,7 @@ def bench_step(plan: Plan) -> dict[str, Any]:
         log.info('step: %s', case_name(case))
         try:
             cases.append(about | _measure(plan, case, store))
+            log.info('  %s', _in_short(cases[-1]['sides']))
         except RuntimeError as error:  # such as no memory, of JAX or PyTorch
             log.warning('step: %s: %s', case_name(case), first_line(error))
             cases.append({**about, 'failed': first_line(error)})
@@ -52,7 +60,7 @@ def bench_step(plan: Plan) -> dict[str, Any]:
 
 def step_text(results: dict[str, Any]) -> str:
     """A table with a row per case and, below it, one per peer; what they are is said beneath."""
-    head = ['one step', 'slices/s', '±', 'ours/it', 'FLOP/s', 'of peak', 'memory']
+    head = ['one step', 'slices/s', '±', 'ratio', 'FLOP/s', 'peak', 'memory']
     rows, notes = [], []
     for case in results['cases']:
         name = case_name(Case(**{field.name: case[field.name] for field in dataclasses.fields(Case)}))
@@ -65,7 +73,9 @@ def step_text(results: dict[str, Any]) -> str:
             if 'failed' in side:
                 notes.append(f'{name}, {side["name"]}: {side["failed"]}')
         notes.append(_proof(name, case['sides']))
-    return '\n'.join([markdown(head, rows), '', *notes])
+    if any(len(case.get('sides', [])) > 1 for case in results['cases']):
+        notes += ['', WHAT_PEERS_ARE]
+    return '\n'.join([markdown(head, rows), '', PEAK_IS, '', *notes])
 
 
 def first_line(error: BaseException) -> str:
@@ -158,6 +168,12 @@ def _memory(program: Any) -> int | None:
     return int(held - analysis.alias_size_in_bytes)
 
 
+def _in_short(sides: Sequence[dict[str, Any]]) -> str:
+    """For those who watch, and in case that what follows is ended from without."""
+    paces = [f'{side["name"]} {figures(side["slices_per_second"]["median"])}' for side in sides if 'failed' not in side]
+    return ', '.join(paces) + ' slices/s'
+
+
 def _cells(side: dict[str, Any]) -> list[str]:
     if 'failed' in side:
         return [NONE] * 6
@@ -171,17 +187,14 @@ def _cells(side: dict[str, Any]) -> list[str]:
 
 
 def _proof(name: str, sides: Sequence[dict[str, Any]]) -> str:
-    """Parameters, FLOPs and first losses of all sides, those with the same ones together; ratios in processor time."""
-    same: dict[str, list[str]] = {}
+    """Parameters and FLOPs of all sides; beside peers the loss of the first step, from the same weights."""
     there = [side for side in sides if 'failed' not in side]
+    lines = []
     for side in there:
-        facts = f'{side["parameters"]:,} parameters, {side["step_flops_per_slice"] / 1e9:.3f} GFLOPs a slice'
+        line = f'{side["parameters"]:,} parameters, {side["step_flops_per_slice"] / 1e9:.3f} GFLOPs'
         if len(there) > 1:
-            facts += f', first loss {side["first_loss"]:.4f}'
-        same.setdefault(facts, []).append(side['name'])
-    if len(there) == 1:
-        return f'{name}: {next(iter(same))}'
-    peers = [side for side in there if side['name'] != OURS]
-    own = ', '.join(f'{side["name"]} {figures(side["ours_to_it_in_processor_time"]["median"])}' for side in peers)
-    groups = [f'  {", ".join(names)}:\n    {facts}' for facts, names in same.items()]
-    return '\n'.join([f'{name}:', *groups, f'  ours/it in processor time: {own}'])
+            line = f'  {side["name"]:<20}{line}, loss {side["first_loss"]:.4f}'
+        if side['name'] != OURS:
+            line += f' ({figures(side["ours_to_it_in_processor_time"]["median"])})'
+        lines.append(line)
+    return f'{name}: {lines[0]}' if len(lines) == 1 else '\n'.join([f'{name}:', *lines])

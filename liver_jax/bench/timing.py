@@ -19,8 +19,8 @@ class Turns:
     processor_seconds: list[float]
 
 
-def in_turns(sides: Mapping[str, Side], seconds: float, rounds: int = ROUNDS) -> dict[str, Turns]:
-    """The sides in turns of about so many seconds.
+def in_turns(sides: Mapping[str, Side], seconds: float, rounds: int = ROUNDS, unmeasured: int = 0) -> dict[str, Turns]:
+    """The sides in turns of about so many seconds, each after so many calls that are not measured.
 
     The first call of a side is left out: it compiles, or warms up. So is the one that tells how many make a turn.
     """
@@ -31,6 +31,8 @@ def in_turns(sides: Mapping[str, Side], seconds: float, rounds: int = ROUNDS) ->
     turns: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
+            if unmeasured:
+                side(unmeasured)
             turns[name].append(_timed(side, calls[name]))
     return {name: Turns(*map(list, zip(*each, strict=True))) for name, each in turns.items()}
 

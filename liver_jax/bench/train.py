@@ -47,7 +47,7 @@ def bench_train(plan: Plan) -> dict[str, Any]:
         'placement': config.data.placement,
         'step': rate(stepping, size),
         'loop': rate(looping, size),
-        'loop_to_step': ratio(stepping, looping),
+        'loop_to_step': ratio(looping, stepping),
         'waited_percent': waited,
     }
 
@@ -56,7 +56,7 @@ def train_text(results: dict[str, Any]) -> str:
     """The table."""
     waited = f'{np.median(results["waited_percent"]):.1f} %'
     rows = [
-        ['its step, on batches that are on the device', *rated(results['step']), '', ''],
+        ['the step, batches on the device', *rated(results['step']), '', ''],
         ['the loop', *rated(results['loop']), percent(results['loop_to_step']['median']), waited],
     ]
     lowest, highest = (figures(results['loop_to_step'][end]) for end in ('lowest', 'highest'))

@@ -26,4 +26,5 @@ def test_every_stage_has_its_row(monkeypatch, config):
     assert 0 <= training['waited_percent'] <= 100
     assert (results['slices'], results['image_size']) == (40, 32)
     table = data.data_text(results)
+    assert max(map(len, table.splitlines())) <= 80
     assert [line.split()[1] for line in table.splitlines()[4:11]] == STAGES

@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 # What the twin supports of a config; of other values there is nothing to measure beside ours.
 SUPPORTED = {
     'model.norm': 'batch', 'model.upsample': 'transpose', 'model.remat': False, 'loss.name': 'bce',
-    'optim.name': 'adam', 'optim.clip_norm': 0, 'optim.ema_decay': 0,
+    'optim.name': 'adam', 'optim.clip_norm': 0, 'optim.ema_decay': 0, 'augment.flip_rows': 0, 'augment.blur': 0,
+    'augment.factor': 0, 'augment.coarsen': 0, 'augment.gamma_inverted': 0,
 }  # fmt: skip
 
 
