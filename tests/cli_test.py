@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,15 +73,13 @@ def write_case(raw: Path, number: int, label: int = 2, image_slices: int = 3) ->
     write_nifti(raw / f'segmentation-{number}.nii.gz', labels, np.eye(4))
 
 
-def test_help_lists_the_commands_within_half_a_second():
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        run = liver_jax('--help')
-        seconds.append(time.perf_counter() - start)
-        assert (run.returncode, run.stderr) == (0, '')
+def test_help_lists_the_commands_and_imports_no_jax():
+    run = liver_jax('--help')
+    assert (run.returncode, run.stderr) == (0, '')
     assert [line[2:12].strip() for line in run.stdout.splitlines()[2:] if line[2] != ' '] == list(COMMANDS)
-    assert min(seconds) < 0.5
+    program = "import sys; from liver_jax.cli import main\ntry: main()\nfinally: print('jax' in sys.modules)"
+    quick = subprocess.run([sys.executable, '-c', program, '--help'], capture_output=True, text=True)
+    assert quick.stdout.endswith('False\n')  # or else it would take seconds
 
 
 @pytest.mark.parametrize('name', COMMANDS)

@@ -200,7 +200,7 @@ def test_a_signal_ends_it_with_the_code_to_go_on(run):
     lines_until(watcher, 'step 8: val loss')
     watcher.send_signal(signal.SIGTERM)
     _, log = end(watcher, RESUME_CODE)
-    assert 'the same command goes on' in log
+    assert 'start the same command again' in log
 
 
 def test_a_run_that_met_a_nan_has_ended(run, caplog):
