@@ -14,7 +14,7 @@ from liver_jax.runtime.telemetry import Telemetry
 from liver_jax.training.meter import Meter
 from liver_jax.training.peaks import slices_at_peak
 
-_BAR = 10  # columns
+_BAR, _USUAL = 10, 80  # columns
 
 
 class Display:
@@ -114,6 +114,6 @@ def _columns() -> int:
     if os.environ.get('COLUMNS', '').isdecimal():
         return int(os.environ['COLUMNS'])
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL  # some terminals say 0
     except (OSError, ValueError):  # no terminal
-        return 80
+        return _USUAL

@@ -40,7 +40,7 @@ from liver_jax.training.progress import Progress
 from liver_jax.training.recipe import make_recipe
 from liver_jax.training.recorder import Recorder, go_back
 from liver_jax.training.state import TrainState, init_state, join_state
-from liver_jax.training.step import StepFn, make_train_step
+from liver_jax.training.step import Metrics, StepFn, make_train_step
 from liver_jax.training.validation import Validation
 
 log = logging.getLogger(__name__)
@@ -129,8 +129,6 @@ class _Run:
         log.info('compiling; with an empty cache this takes up to a minute')
         state, metrics = self._initial_state(), None
         self.started = self.step
-        if place()[1] > 1:
-            self.stop.hold()  # processes stop together, at a safe point
         feed.set_state(self.progress.position)
         meter, validated = Meter(self.progress.losses), self.progress.validated == self.step
         with (
@@ -161,7 +159,7 @@ class _Run:
                     if self.step % self.config.train.log_every_steps == 0:
                         self._log(display, meter, feed)
                     self.step += 1
-                    self.stop.hold()  # now there is something to save
+                    self._hold(metrics)
                     meter.add(self.step, metrics)
                     display.advance()
             except NotFinite as bad:
@@ -174,6 +172,12 @@ class _Run:
         self.stop.release()
         reason = 'no improvement' if self.progress.stopping.should_stop else 'all epochs done'
         log.info('finished at step %d (%s); best step %s', self.step, reason, self.progress.best_step)
+
+    def _hold(self, metrics: Metrics) -> None:
+        """Now there is something to save. Processes leave each for itself until all have compiled, then together."""
+        if place()[1] > 1 and self.step == self.started + 1:
+            jax.block_until_ready(metrics)
+        self.stop.hold()
 
     def _initial_state(self) -> TrainState:
         """A fresh state, or that of the newest checkpoint that can be read."""

@@ -174,6 +174,13 @@ def test_a_signal_saves_in_all_processes(config, reference, tmp_path):
     assert_same(rows(tmp_path), rows(reference))
 
 
+def test_a_signal_while_they_compile_ends_all_at_once(config, tmp_path):
+    code, log = train(2, 1, config, tmp_path, 'compiling;', terminate)
+    assert code == RESUME_CODE, log
+    assert log.splitlines()[-1] == 'liver-jax: stopped by SIGTERM; start the same command again'
+    assert log.count('liver-jax: ') == 1
+
+
 @long
 def test_a_comparison_of_two_processes_is_stopped_in_every_way_and_goes_on(config, tmp_path):
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=2))
