@@ -67,7 +67,7 @@ def make_plan(config: Config, backend: str, peers: bool, alone: bool) -> Plan:
     """The plan for a JAX backend; row `step` has more time if it is `alone`."""
     if backend == 'cpu':
         return Plan(config, ON_CPU, steps=12, slices=64, seconds=1.0, budget=1200 if peers else 150, peers=peers)
-    return Plan(config, ON_ACCELERATOR, steps=70, slices=2048, seconds=0.3, budget=400 if alone else 150, peers=peers)
+    return Plan(config, ON_ACCELERATOR, steps=70, slices=2048, seconds=0.3, budget=400 if alone else 100, peers=peers)
 
 
 def case_name(case: Case) -> str:

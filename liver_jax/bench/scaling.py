@@ -20,7 +20,7 @@ from liver_jax.config import Config
 from liver_jax.data.store import SliceStore
 from liver_jax.runtime.mesh import batch_sharding, make_mesh, replicated
 from liver_jax.training.recipe import make_recipe
-from liver_jax.training.state import init_state
+from liver_jax.training.state import state_shape
 from liver_jax.training.step import make_train_step
 
 DEVICES = (1, 2, 4, 8)
@@ -92,7 +92,7 @@ def _communicated(plan: Plan, devices: int) -> dict[str, Any]:
     """Nothing is computed: the bytes stand in the program, and do not depend on the batch."""
     config, mesh = plan.case_config(plan.cases[0]), make_mesh(devices)
     recipe, side = make_recipe(config, 100), config.data.image_size
-    state = jax.eval_shape(lambda: init_state(recipe, side, 0, mesh))
+    state = state_shape(recipe, side)
     state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated(mesh)), state)
     image = jax.ShapeDtypeStruct((devices, side, side, 1), np.float32, sharding=batch_sharding(mesh))
     step = make_train_step(recipe, mesh)

@@ -23,7 +23,7 @@ from liver_jax.data.augment import to_unit
 from liver_jax.data.store import SliceStore
 from liver_jax.runtime.mesh import make_mesh, put_batch
 from liver_jax.training.recipe import Recipe, make_recipe
-from liver_jax.training.state import init_state
+from liver_jax.training.state import init_state, state_shape
 from liver_jax.training.step import make_train_step, train_step
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class OurStep:
         self._batches = itertools.cycle(on_devices)
         self.facts = {
             'parameters': sum(leaf.size for leaf in jax.tree.leaves(self._state.params)),
-            'step_flops_per_slice': _step_flops(recipe, config, mesh),
+            'step_flops_per_slice': _step_flops(recipe, config),
             'memory_bytes': _memory(self._program),
         }
 
@@ -151,10 +151,10 @@ def _describe(name: str, side: Side, turns: dict[str, Turns], batch_size: int, p
     }
 
 
-def _step_flops(recipe: Recipe, config: Config, mesh: Mesh) -> float:
+def _step_flops(recipe: Recipe, config: Config) -> float:
     """FLOPs of a step by slice, forward and backward, as counted in its program."""
     side = config.data.image_size
-    state = jax.eval_shape(lambda: init_state(recipe, side, 0, mesh))
+    state = state_shape(recipe, side)
     one = jax.ShapeDtypeStruct((1, side, side, 1), np.float32)
     return count_flops(lambda *both: train_step(recipe, *both), state, {'image': one, 'mask': one})
 

@@ -39,7 +39,7 @@ from liver_jax.training.meter import Meter, NotFinite
 from liver_jax.training.progress import Progress
 from liver_jax.training.recipe import make_recipe
 from liver_jax.training.recorder import Recorder, go_back
-from liver_jax.training.state import TrainState, init_state, join_state
+from liver_jax.training.state import TrainState, init_state, join_state, state_shape
 from liver_jax.training.step import Metrics, StepFn, make_train_step
 from liver_jax.training.validation import Validation
 
@@ -181,13 +181,10 @@ class _Run:
 
     def _initial_state(self) -> TrainState:
         """A fresh state, or that of the newest checkpoint that can be read."""
-
-        def init() -> TrainState:
-            return init_state(self.recipe, self.config.data.image_size, self.config.seed, self.mesh)
-
+        size = self.config.data.image_size
         if not self.step:
-            return init()
-        shapes = abstract(jax.eval_shape(init), replicated(self.mesh))
+            return init_state(self.recipe, size, self.config.seed, self.mesh)
+        shapes = abstract(state_shape(self.recipe, size), replicated(self.mesh))
         restored = self.checkpoints.newest(lambda step: self._restore(step, shapes))
         assert restored is not None  # there was one, and `newest` raises where none of them can be read
         self.checkpoints.warn_of_damaged_best(shapes.variables)

@@ -11,7 +11,7 @@ from liver_jax.training.examine import Found, all_finite, examine_step, examine_
 from liver_jax.training.feed import augment_records
 from liver_jax.training.flight import Flight, fill_state
 from liver_jax.training.recipe import make_recipe
-from liver_jax.training.state import init_state
+from liver_jax.training.state import state_shape
 
 _COLUMNS = ('parameters', 'output', 'gradient', 'update')
 
@@ -27,7 +27,7 @@ def replay(flight: Flight) -> str:
     batch = {name: flight.batch[name] for name in ('image', 'mask')}
     share = len(batch['image']) // recipe.accumulate
     mesh = make_mesh(max(n for n in range(1, jax.device_count() + 1) if share % n == 0))
-    like = jax.eval_shape(lambda: init_state(recipe, config.data.image_size, config.seed, mesh))
+    like = state_shape(recipe, config.data.image_size)
     state = jax.device_put(fill_state(like, flight.state), replicated(mesh))
     if about['kind'] == 'validation':
         found = examine_validation(recipe, mesh, state, put_batch(batch, mesh))

@@ -12,6 +12,10 @@ from jax.sharding import Mesh
 from liver_jax.runtime.mesh import put_whole, replicated
 from liver_jax.training.recipe import Recipe
 
+# At LLVM's usual level the random numbers, a program for every kernel's shape, take longer to compile than a train
+# step; they are drawn once, and are the same bits at this one.
+_QUICKLY = {'xla_backend_optimization_level': 1}
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -44,16 +48,16 @@ class TrainState:
 def init_state(recipe: Recipe, image_size: int, seed: int, mesh: Mesh) -> TrainState:
     """A fresh state, computed where it will live: replicated over the mesh."""
 
-    def init(key: jax.Array) -> TrainState:
-        variables = recipe.model.init(key, jnp.zeros((1, image_size, image_size, 1)), train=False)
-        params, batch_stats = variables['params'], variables.get('batch_stats', {})
-        average = {'params': params, 'batch_stats': batch_stats} if recipe.ema_decay else None
-        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, recipe.optimizer.init(params), average)
+    def init(words: jax.Array) -> TrainState:
+        return _fresh(recipe, image_size, jax.random.wrap_key_data(words))
 
-    with jax.ensure_compile_time_eval():  # its shapes alone may be asked for
-        words = np.asarray(jax.random.key_data(jax.random.key(seed)))
-    key = put_whole(words, replicated(mesh))
-    return jax.jit(lambda data: init(jax.random.wrap_key_data(data)), out_shardings=replicated(mesh))(key)
+    words = put_whole(np.asarray(jax.random.key_data(jax.random.key(seed))), replicated(mesh))
+    return jax.jit(init, out_shardings=replicated(mesh), compiler_options=_QUICKLY)(words)
+
+
+def state_shape(recipe: Recipe, image_size: int) -> TrainState:
+    """Shapes and dtypes of a state; nothing is computed."""
+    return jax.eval_shape(lambda: _fresh(recipe, image_size, jax.random.key(0)))
 
 
 def join_state(step: jax.Array, variables: dict[str, Any], unscored: dict[str, Any]) -> TrainState:
@@ -75,3 +79,10 @@ def update_average(average: Any, params: Any, batch_stats: Any, step: jax.Array,
         return None
     risen = jnp.minimum(decay, (1 + step) / (10 + step))
     return optax.incremental_update({'params': params, 'batch_stats': batch_stats}, average, 1 - risen)
+
+
+def _fresh(recipe: Recipe, image_size: int, key: jax.Array) -> TrainState:
+    variables = recipe.model.init(key, jnp.zeros((1, image_size, image_size, 1)), train=False)
+    params, batch_stats = variables['params'], variables.get('batch_stats', {})
+    average = {'params': params, 'batch_stats': batch_stats} if recipe.ema_decay else None
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, recipe.optimizer.init(params), average)

@@ -12,7 +12,7 @@ from liver_jax.runtime.checkpoint import Checkpoints, abstract
 from liver_jax.runtime.mesh import make_mesh, replicated
 from liver_jax.runtime.telemetry import read_history
 from liver_jax.training.recipe import make_recipe
-from liver_jax.training.state import init_state
+from liver_jax.training.state import state_shape
 from small_ct import command, small_config
 
 
@@ -38,8 +38,7 @@ def train(config, workdir, kill_at=''):
 def saved(config, workdir):
     """All arrays of the latest checkpoint, and the log without the pace."""
     recipe, mesh = make_recipe(config, steps_per_epoch(28, 16)), make_mesh()
-    shapes = jax.eval_shape(lambda: init_state(recipe, config.data.image_size, 0, mesh))
-    shapes = abstract(shapes, replicated(mesh))
+    shapes = abstract(state_shape(recipe, config.data.image_size), replicated(mesh))
     with Checkpoints(workdir / 'checkpoints') as checkpoints:
         step = checkpoints.latest_step()
         variables, unscored = checkpoints.restore(step, shapes.variables, shapes.unscored)

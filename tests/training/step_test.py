@@ -17,7 +17,7 @@ from liver_jax.metrics.losses import binary_cross_entropy, dice
 from liver_jax.models import build_model
 from liver_jax.runtime.mesh import make_mesh, put_batch
 from liver_jax.training.recipe import Recipe, make_recipe
-from liver_jax.training.state import init_state
+from liver_jax.training.state import init_state, state_shape
 from liver_jax.training.step import l2_norm, make_train_step, train_step
 
 SGD = optax.sgd(1.0)
@@ -125,7 +125,7 @@ def test_a_step_in_bfloat16_keeps_all_but_activations_in_float32(config, batch, 
     values = dataclasses.replace(config, model=dataclasses.replace(config.model, name=name, dtype='bfloat16'))
     plan = make_recipe(values, 10)
     plan = dataclasses.replace(plan, ema_decay=0.9)
-    state = jax.eval_shape(lambda: init_state(plan, 32, 0, make_mesh(1)))
+    state = state_shape(plan, 32)
     after, metrics = jax.eval_shape(lambda *both: train_step(plan, *both), state, batch)
     kinds = {leaf.dtype for leaf in jax.tree.leaves((state, after, metrics))}
     assert kinds == {jnp.dtype('float32'), jnp.dtype('int32')}  # int32: the step and Adam's count
@@ -144,7 +144,7 @@ def test_no_operation_of_a_step_lacks_a_deterministic_kernel_on_gpus(config, bat
     for name, norm in (('unet', 'batch'), ('resunet', 'group')):
         for upsample in ('transpose', 'bilinear'):
             plan = recipe(config, optax.adam(0.1), name=name, norm=norm, upsample=upsample)
-            state = jax.eval_shape(lambda plan=plan: init_state(plan, 32, 0, make_mesh(1)))
+            state = state_shape(plan, 32)
             step = jax.make_jaxpr(lambda *both, plan=plan: train_step(plan, *both))(state, batch)
             assert not [name for name in names(walk(step.jaxpr)) if 'scatter' in name]
 
