@@ -52,7 +52,7 @@ def small_config(raw: Path, store: Path, **overrides: Any) -> Config:
         'data_image_size': SIDE,
         'data_workers': 1,
         'model_width': 8,
-        'model_depth': 2,
+        'model_depth': 1,
         'optim_learning_rate': 3e-3,
         'train_batch_size': 8,
         'train_epochs': 3,

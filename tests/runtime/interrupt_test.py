@@ -95,8 +95,9 @@ def test_a_budget_ends_the_run_and_leaves_a_stop_file_alone(tmp_path):
 
 # The command as it is, which signals itself while it reads its code.
 EARLY = """
-import os, runpy, sys
+import os, runpy, signal, sys
 number = int(sys.argv.pop(1))
+signal.signal(number, signal.SIG_DFL)  # whatever started the tests may ignore it
 sys.addaudithook(lambda event, args: event == 'import' and args[0] == 'liver_jax.cli' and os.kill(os.getpid(), number))
 runpy.run_module('liver_jax', run_name='__main__')
 """

@@ -9,8 +9,8 @@ from liver_jax.runtime.memory import keep_freed_memory
 if {keep}:
     keep_freed_memory()
 import jax, jax.numpy as jnp
-step = jax.jit(lambda x: jnp.cumsum(jax.lax.optimization_barrier(jnp.sin(x)), axis=1)[:, -1].sum())
-x = jnp.ones((8192, 2048))  # 64 MiB, and as much of its sine: more than arenas of threads hold
+step = jax.jit(lambda x: jnp.abs(x) @ x[0])
+x = jnp.ones((8192, 2048))  # 64 MiB, and as many of its absolute values: more than arenas of threads hold
 step(x).block_until_ready()
 
 def faults():

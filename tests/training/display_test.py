@@ -89,7 +89,10 @@ def test_the_bar_fits_the_terminal(config, tmp_path, monkeypatch, columns):
         monkeypatch.setattr(display_module.sys, 'stderr', terminal)
         show(config, tmp_path, 70, Mesh())
         terminal.flush()
-        lines = os.read(master, 100_000).decode().replace('\n', '\r').split('\r')
+        shown = b''
+        while not shown.endswith(b'\n'):  # a terminal gives what was written piece by piece
+            shown += os.read(master, 100_000)
+    lines = shown.decode().replace('\n', '\r').split('\r')
     os.close(master)
     columns = columns or 80  # terminals that do not know their width say 0
     last = [line for line in lines if line.strip()][-1].rstrip()
