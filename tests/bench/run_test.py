@@ -51,7 +51,7 @@ def test_step(measured):
     [case] = measured[0]['rows']['step']['cases']
     assert (case['name'], case['width'], case['dtype'], case['batch_size']) == ('unet', 8, 'float32', 8)
     [ours] = case['sides']
-    assert ours['parameters'] == 29553
+    assert ours['parameters'] == 6513
     assert 0 < ours['slices_per_second']['lowest'] <= ours['slices_per_second']['median']
     assert ours['model_flops'] == pytest.approx(ours['step_flops_per_slice'] * ours['slices_per_second']['median'])
     assert ours['of_peak'] == pytest.approx(ours['model_flops'] / case['peak_flops']['median'])
@@ -87,7 +87,7 @@ def test_a_step_sends_its_gradient_and_batch_statistics_once(measured):
     assert [row['devices'] for row in rows] == [2, 8]
     for row in rows:
         assert row['gradient_bytes'] == 4 * parameters
-        assert row['statistics_bytes'] == 4 * 2 * 160  # mean and variance of the channels of ten norms
+        assert row['statistics_bytes'] == 4 * 2 * 64  # mean and variance of the channels of six norms
         assert row['gradient_bytes'] < row['bytes'] <= row['gradient_bytes'] + 2 * row['statistics_bytes']
 
 

@@ -59,6 +59,7 @@ def workdir(raw, tmp_path_factory):
         split_fractions=(0.4, 0.1, 0.5),
         train_epochs=25,
         train_patience=25,
+        optim_learning_rate=0.01,
     )
     compare(config, folder / 'run', 80)
     return folder / 'run'
