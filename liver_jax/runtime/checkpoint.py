@@ -10,7 +10,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
@@ -41,9 +41,11 @@ class Checkpoints:
     """The checkpoints of one run, in `folder`. Use as a context manager: leaving waits for the last save."""
 
     def __init__(self, folder: Path, read_only: bool = False) -> None:
-        """Open the folder, or create it; all processes of a job together. `read_only` is for one process, any one."""
+        """Open the folder, or create it; all processes of a job together, of which the first writes and all read.
+        `read_only` is for one process, any one.
+        """
         self._folder, self._read_only = folder.absolute(), read_only
-        self._keep = NewestAndBest()
+        self._keep, self._failure = NewestAndBest(), cast(Exception | None, None)
         self._manager = self._open()
 
     def __enter__(self) -> 'Checkpoints':
@@ -64,9 +66,10 @@ class Checkpoints:
         is told of when the next one or `wait` finds out; the checkpoints before it are still there.
         """
         self.wait()
+        if not is_first():
+            return
         if step in self._manager.all_steps():
-            if is_first():
-                write_atomically(self._folder / str(step) / 'progress' / 'metadata', json.dumps(sealed(progress)))
+            write_atomically(self._folder / str(step) / 'progress' / 'metadata', json.dumps(sealed(progress)))
             return
         self._clear_torn()
         self._keep.best[step] = progress['best_step']
@@ -77,21 +80,23 @@ class Checkpoints:
         try:
             save(self._manager, step, arrays, values)
         except Exception as error:  # whatever orbax makes of a full disk
-            self._give_up(error)
+            self._failure = error
 
     def wait(self) -> bool:
         """Wait for the save under way; whether it is whole. One that failed is told of and cleared away."""
-        failure = Exception('in another process')
+        if self._read_only:
+            return True
         try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
-            whole = True
         except Exception as error:  # whatever orbax makes of a full disk
-            whole, failure = False, error
-        if self._read_only or in_all(whole):
-            return True
-        self._give_up(failure)
-        return False
+            self._failure = self._failure or error
+        whole = in_all(self._failure is None)
+        if not whole:
+            self._give_up()
+        elif not is_first():
+            self.reload()
+        return whole
 
     def reload(self) -> None:
         """Look at the folder again, which another process writes."""
@@ -196,8 +201,13 @@ class Checkpoints:
         return self._json(step, 'about')
 
     def _open(self) -> Manager:
-        self._clear_torn()
-        return open_manager(self._folder, self._keep, self._read_only, place()[0])
+        if self._read_only:
+            return open_manager(self._folder, self._keep, True, place()[0])
+        with first_before_others():
+            self._clear_torn()
+            if is_first():
+                self._folder.mkdir(parents=True, exist_ok=True)
+            return open_manager(self._folder, self._keep, not is_first(), place()[0])
 
     def _clear_torn(self) -> None:
         """Remove checkpoints of a run that was killed, or of a save that failed, for they take room. What was under way
@@ -207,9 +217,10 @@ class Checkpoints:
             for torn in self._folder.glob('*.orbax-checkpoint-tmp*'):
                 shutil.rmtree(torn, ignore_errors=True)
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self) -> None:
         """Tell of a save that failed, clear it away, and start over: orbax would repeat the error for ever."""
-        reason = next((words for words in _DISK_FAULTS if words in str(error)), type(error).__name__)
+        failure, self._failure = self._failure, None
+        reason = next((words for words in _DISK_FAULTS if words in str(failure)), type(failure).__name__)
         log.warning('%s: a checkpoint could not be saved (%s); going on without it', self._folder, reason)
         self._manager = self._open()
 

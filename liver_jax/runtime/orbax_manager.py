@@ -16,15 +16,14 @@ _OPENED = itertools.count()  # orbax wants names of its own for every manager
 
 
 def open_manager(folder: Path, keep: 'NewestAndBest', read_only: bool, own: int) -> 'Manager':
-    """The manager of `folder`, which is made if missing; all processes together, or `read_only` process `own` alone."""
+    """The manager of `folder`, which is there, for process `own` alone: orbax would have processes wait for each other,
+    for many minutes where one of them cannot write.
+    """
     if not read_only:
         pass_over_broken_off_saves()
-    of = ocp.options.MultiprocessingOptions
+    of = ocp.options.MultiprocessingOptions(own, {own}, f'alone-{next(_OPENED)}')
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=keep,
-        create=not read_only,
-        read_only=read_only,
-        multiprocessing_options=of(own, {own}, f'alone-{next(_OPENED)}') if read_only else of(),
+        preservation_policy=keep, create=False, read_only=read_only, multiprocessing_options=of
     )
     return Manager(folder, options=options)
 

@@ -1,5 +1,6 @@
 """launch/local.py: real processes over gloo train as one; signals, deaths and errors of a rank end them all."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -38,13 +39,17 @@ def start(processes, devices, arguments):
 
 def train(processes, devices, config, workdir, until='', then=lambda job: None, name='train'):
     """Train in a job; when a line of its log holds `until`, do something `then`. Exit code and stderr."""
+    return train_and(processes, devices, config, workdir, {until: then} if until else {}, name)
+
+
+def train_and(processes, devices, config, workdir, deeds, name='train'):
+    """Train in a job, and do each of the deeds when its words are in the log, once. Exit code and stderr."""
     with start(processes, devices, command(name, config, workdir)[3:]) as job:
-        lines = []
+        lines, deeds = [], dict(deeds)
         for line in job.stderr:
             lines.append(line)
-            if until and until in line:
-                then(job)
-                until = ''
+            for words in [each for each in deeds if each in line]:
+                deeds.pop(words)(job)
     return job.returncode, ''.join(lines)
 
 
@@ -183,6 +188,27 @@ def test_a_signal_while_they_compile_ends_all_at_once(config, tmp_path):
     assert code == RESUME_CODE, log
     assert log.splitlines()[-1] == 'liver-jax: stopped by SIGTERM; start the same command again'
     assert log.count('liver-jax: ') == 1
+
+
+@long
+def test_a_disk_that_is_full_for_a_while_costs_two_processes_a_checkpoint_and_no_more(config, reference, tmp_path):
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=16m', 'tmpfs', str(tmp_path)], check=True)
+    ballast = tmp_path / 'ballast'
+
+    def fill(_):
+        with ballast.open('wb', buffering=0) as file, contextlib.suppress(OSError):  # to the last byte
+            while True:
+                file.write(bytes(4096))
+
+    try:
+        deeds = {'epoch 1 of 5': fill, 'could not be saved': lambda _: ballast.unlink()}
+        code, log = train_and(2, 1, config, tmp_path / 'run', deeds)
+        assert code == 0, log
+        assert 'a checkpoint could not be saved (No space left on device); going on without it' in log
+        assert_same(rows(tmp_path / 'run'), rows(reference))
+        assert load_run(tmp_path / 'run', 'latest').step == STEPS
+    finally:
+        subprocess.run(['umount', '--lazy', str(tmp_path)], check=True)
 
 
 @long
