@@ -138,7 +138,7 @@ def show_help(name: str, command: Command) -> None:
     """Print what a command does and its flags."""
     width = max(40, min(100, shutil.get_terminal_size().columns))
     usage = [
-        flag.upper() if flag == command.word else
+        (flag.upper() if spec.default is None else f'[{flag.upper()}]') if flag == command.word else
         f'--{flag}=…' if spec.default is None else
         f'[--{flag}]' if spec.default is False else f'[--{flag}[=…]]' if spec.bare else f'[--{flag}=…]'
         for flag, spec in command.flags.items()

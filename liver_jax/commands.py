@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -119,6 +120,7 @@ def _report(values: FlagValues) -> None:
 
 def _bench(values: FlagValues) -> None:
     check_json(values.json)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: processes it has started end, folders go
     start_jax()
     from liver_jax.bench.run import bench
 

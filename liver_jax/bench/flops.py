@@ -34,7 +34,9 @@ class MatrixProduct:
 
     def __call__(self, calls: int) -> None:
         """Multiply so many times."""
-        jax.block_until_ready([self._multiply(*next(self._inputs)) for _ in range(calls)][-1])
+        for _ in range(calls):
+            product = self._multiply(*next(self._inputs))
+        jax.block_until_ready(product)
 
 
 def _operations(jaxpr: Any) -> Iterator[Any]:

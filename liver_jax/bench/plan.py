@@ -51,9 +51,9 @@ ON_CPU = (
 )
 ON_ACCELERATOR = (
     Case('unet', 64, 'bfloat16', 64, peers=True),
+    Case('unet', 16, 'bfloat16', 64, peers=True),
     Case('unet', 64, 'bfloat16', 256, peers=True),
     Case('unet', 64, 'float32', 64, peers=True),
-    Case('unet', 16, 'bfloat16', 64, peers=True),
     Case('resunet', 64, 'bfloat16', 64),
     Case('unet', 64, 'bfloat16', 16, peers=True),
     Case('resunet', 64, 'float32', 64),

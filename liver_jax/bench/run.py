@@ -50,7 +50,8 @@ def bench(
     The store is that of the config, else one prepared of its `data.raw`, else one of synthetic CT.
 
     Raises:
-        UserError: a peer is not installed or cannot do what the config asks for; a row failed (the others are done).
+        UserError: a peer is not installed or cannot do what the config asks for; a row failed (the others are done, and
+            written).
     """
     if 'XLA_PYTHON_CLIENT_MEM_FRACTION' not in os.environ:  # of a GPU; the rest is for peers, and processes of ours
         os.environ.setdefault('XLA_CLIENT_MEM_FRACTION', '0.5' if peers else '0.7')
@@ -84,8 +85,10 @@ def _add_row(results: dict[str, Any], name: str, plan: Plan, show: Callable[[str
     started = time.monotonic()
     try:
         row = measure(plan)
-    except UserError:
-        raise
+    except UserError as error:
+        log.error('bench %s: %s', name, error)
+        results['failed'][name] = first_line(error)
+        return
     except Exception as error:  # such as no memory: the other rows shall not wait for another day
         log.exception('bench %s failed', name)
         results['failed'][name] = first_line(error)

@@ -58,7 +58,7 @@ def scaling_text(results: dict[str, Any]) -> str:
         f'batch statistics {scaled(results["communicated"][0]["statistics_bytes"], "B")}.',
     ]
     if not results['paces']:
-        return '\n'.join([*lines, 'Pace: not measured, there is one device.'])
+        return '\n'.join([*lines, 'Pace: not measured, fake devices share one processor.'])
     rows = []
     for row in results['paces']:
         cells = [cell for kind in ('weak', 'strong') for cell in _pace_cells(row, kind, results['paces'][0])]

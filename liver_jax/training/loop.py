@@ -159,8 +159,8 @@ class _Run:
                     if self.step % self.config.train.log_every_steps == 0:
                         self._log(display, meter, feed)
                     self.step += 1
-                    self._hold(metrics)
                     meter.add(self.step, metrics)
+                    self._hold(metrics)
                     display.advance()
             except NotFinite as bad:
                 held = state if bad.rows else None

@@ -91,9 +91,10 @@ def test_a_step_sends_its_gradient_and_batch_statistics_once(measured):
         assert row['gradient_bytes'] < row['bytes'] <= row['gradient_bytes'] + 2 * row['statistics_bytes']
 
 
-def test_a_row_that_fails_ends_none_of_the_others(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize('kind', [RuntimeError, UserError])
+def test_a_row_that_fails_ends_none_of_the_others(config, tmp_path, monkeypatch, kind):
     def fails(plan):
-        raise RuntimeError('RESOURCE_EXHAUSTED: no room\nand a page more')
+        raise kind('RESOURCE_EXHAUSTED: no room\nand a page more')
 
     def works(plan):
         return {'answer': 42}
