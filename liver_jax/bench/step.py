@@ -35,8 +35,8 @@ in brackets, in seconds of processors, which others on the machine disturb less.
 GFLOPs: of a step, by slice. torch: the same U-Net, from our weights; it has one
 bias where our up-sampling has one for each of four pixels. compile: it is
 channels-last too. bf16: autocast. MONAI UNet: another architecture, strided, of
-the same widths, channels-last. Memory: ours of the program alone, theirs the peak
-on a GPU that holds all of their variants."""
+the same widths, channels-last. Memory: ours of the program alone, theirs the
+peak on a GPU that holds all of their variants."""
 HostBatches = list[dict[str, np.ndarray]]
 
 
