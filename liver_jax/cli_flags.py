@@ -5,7 +5,7 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -119,12 +119,13 @@ def path_of(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def start_jax(deterministic: bool = False, together: bool = False) -> None:
+def start_jax(deterministic: bool = False, together: bool = False, batch_sizes: Sequence[int] = ()) -> None:
     """Before a command uses JAX: keep compiled programs and freed memory, on request compute the same bits each time.
 
-    With `together` the processes of a job, where it has several, do it as one.
+    With `together` the processes of a job, where it has several, do it as one. One alone that trains with these batch
+    sizes does it on all cores of a CPU.
     """
-    from liver_jax.runtime import compile_cache, determinism, distributed, memory
+    from liver_jax.runtime import compile_cache, cores, determinism, distributed, memory
 
     memory.keep_freed_memory()
     compile_cache.use_compile_cache()
@@ -132,6 +133,8 @@ def start_jax(deterministic: bool = False, together: bool = False) -> None:
         determinism.request_determinism()
     if together:
         distributed.initialise()
+    if batch_sizes and distributed.place()[1] == 1:
+        cores.use_cores(batch_sizes)
 
 
 def show_help(name: str, command: Command) -> None:

@@ -18,6 +18,7 @@ from liver_jax.runtime.distributed import is_first
 from liver_jax.runtime.interrupt import unwinding
 
 CONFIG = Flag('a config file, such as configs/lits.py; override a field with --config.data.raw=PATH')
+BENCH_BATCHES = (8, 16)  # of bench.plan on a CPU, which imports what start_jax comes before
 BENCH_ROWS = ('step', 'data', 'train', 'eval', 'predict', 'start', 'scaling', 'all')
 DEFAULT_CONFIG = str(Path(__file__).parent.parent / 'configs' / 'default.py')
 
@@ -79,12 +80,17 @@ def _inspect(values: FlagValues) -> None:
 
 
 def _train(values: FlagValues) -> None:
-    start_jax(config_of(values).train.deterministic, together=True)
+    _start_training(config_of(values))
     from liver_jax.training.loop import train
 
     workdir = train(config_of(values), path_of(values.workdir))
     if is_first():
         print(f'trained: {workdir}\nscore it with: liver-jax evaluate --workdir={workdir}')
+
+
+def _start_training(config: Config) -> None:
+    sizes = config.train.batch_size // config.train.accumulate, config.eval.batch_size
+    start_jax(config.train.deterministic, together=True, batch_sizes=sizes)
 
 
 def _replay(values: FlagValues) -> None:
@@ -98,7 +104,7 @@ def _replay(values: FlagValues) -> None:
 
 
 def _compare(values: FlagValues) -> None:
-    start_jax(config_of(values).train.deterministic, together=True)
+    _start_training(config_of(values))
     from liver_jax.compare import compare
 
     table = compare(config_of(values), path_of(values.workdir), shutil.get_terminal_size().columns)
@@ -121,12 +127,13 @@ def _report(values: FlagValues) -> None:
 def _bench(values: FlagValues) -> None:
     check_json(values.json)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: processes it has started end, folders go
-    start_jax()
+    config = config_of(values)
+    start_jax(batch_sizes=(*BENCH_BATCHES, config.train.batch_size, config.eval.batch_size))
     from liver_jax.bench.run import bench
 
     show = (lambda text: None) if values.json == TERMINAL else partial(print, flush=True)
     file = path_of(values.json) if values.json not in ('', TERMINAL) else None
-    results = bench(config_of(values), values.row, values.peers, ' '.join(['liver-jax', *sys.argv[1:]]), show, file)
+    results = bench(config, values.row, values.peers, ' '.join(['liver-jax', *sys.argv[1:]]), show, file)
     if values.json == TERMINAL:
         from liver_jax.runtime.run_folder import json_text
 

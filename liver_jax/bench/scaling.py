@@ -32,7 +32,7 @@ def bench_scaling(plan: Plan) -> dict[str, Any]:
     Weak: each device has the batch of the first case; strong: all of them share it. Fake devices share one processor,
     so their pace would say nothing.
     """
-    if jax.device_count() == 1:
+    if jax.device_count() == 1 or (jax.default_backend() == 'cpu' and jax.device_count() < max(DEVICES)):
         return _on_fake_devices(plan.config)
     counts = [count for count in DEVICES if count <= jax.device_count()]
     fake = jax.default_backend() == 'cpu'
