@@ -18,7 +18,6 @@ from liver_jax.runtime.distributed import is_first
 from liver_jax.runtime.interrupt import unwinding
 
 CONFIG = Flag('a config file, such as configs/lits.py; override a field with --config.data.raw=PATH')
-BENCH_BATCHES = (8, 16)  # of bench.plan on a CPU, which imports what start_jax comes before
 BENCH_ROWS = ('step', 'data', 'train', 'eval', 'predict', 'start', 'scaling', 'all')
 DEFAULT_CONFIG = str(Path(__file__).parent.parent / 'configs' / 'default.py')
 
@@ -127,8 +126,11 @@ def _report(values: FlagValues) -> None:
 def _bench(values: FlagValues) -> None:
     check_json(values.json)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: processes it has started end, folders go
+    from liver_jax.bench.plan import ON_CPU
+
     config = config_of(values)
-    start_jax(batch_sizes=(*BENCH_BATCHES, config.train.batch_size, config.eval.batch_size))
+    sizes = [case.batch_size for case in ON_CPU]
+    start_jax(batch_sizes=(*sizes, config.train.batch_size, config.eval.batch_size))
     from liver_jax.bench.run import bench
 
     show = (lambda text: None) if values.json == TERMINAL else partial(print, flush=True)
